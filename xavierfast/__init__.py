@@ -1,0 +1,16 @@
+"""Xavier-initialised tables at the speed of memory, with the same bits everywhere."""
+
+from .fans import fans
+from .initializers import *  # noqa: F403
+from .initializers import __all__ as _initializers
+from .kernels import level
+
+__all__ = ["__version__", "fans", "level", *_initializers]
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":
+        from importlib.metadata import version  # as slow to import as all the rest
+
+        return version("xavierfast")
+    raise AttributeError(f"module 'xavierfast' has no attribute {name!r}")

@@ -1,0 +1,121 @@
+"""How many inputs a unit sums over and how many outputs it feeds, from a weight's shape and layout.
+
+A layout names the axes, one letter each: ``i`` input, ``o`` output, ``b`` independent copies, any other letter the
+receptive field. With R the product of the receptive field's sizes::
+
+    fan_in  =  R * product of the i sizes
+    fan_out =  R * product of the o sizes / groups
+
+===================  =====================  ==============================================
+layout               shape                  of
+===================  =====================  ==============================================
+``io``               (in, out)              dense: Keras, JAX, the original TensorFlow
+``oi``               (out, in)              dense: PyTorch's Linear
+``oihw``             (out, in/g, kh, kw)    convolution: PyTorch
+``hwio``             (kh, kw, in/g, out)    convolution: Keras, JAX
+``iohw``             (in, out, kh, kw)      transposed convolution: PyTorch
+``hwoi``             (kh, kw, out, in)      transposed convolution: Keras
+``hwbo``             (kh, kw, in, mult)     depthwise convolution: Keras
+``bio``              (experts, in, out)     stacked experts, stacked layers
+``ioo``              (in, heads, size)      attention's query, key and value: Keras, JAX
+``iio``              (heads, size, out)     attention's output
+===================  =====================  ==============================================
+"""
+
+import operator
+from collections.abc import Sequence
+from functools import lru_cache
+from math import prod
+
+__all__ = ["fans"]
+
+
+def fans(shape: Sequence[int], layout: str | None = None, groups: int = 1) -> tuple[int, int]:
+    """``(fan_in, fan_out)`` of a weight, as Glorot and Bengio (2010) count them (their n_j and n_{j+1}).
+
+    Parameters
+    ----------
+    shape
+        The sizes of the whole weight, whatever part of it is filled; at least two axes.
+    layout
+        A letter an axis (see the module). By default the last two axes are input and output and those before them the
+        receptive field, as in Keras, JAX and TensorFlow.
+    groups
+        The groups of a grouped or depthwise convolution, whose ``o`` axis holds the outputs of all groups: each output
+        of a group feeds ``fan_out / groups``. PyTorch's own formula leaves this out (pytorch issue 23854).
+
+    Raises
+    ------
+    TypeError, ValueError
+        For fewer than two axes, sizes that are not ints >= 0, a layout that does not match, groups that do not divide.
+
+    Examples
+    --------
+    >>> fans((1024, 256))
+    (1024, 256)
+    >>> fans((64, 3, 7, 7), "oihw")
+    (147, 3136)
+    >>> fans((32, 1, 3, 3), "oihw", groups=32)
+    (9, 9)
+    """
+    if layout is not None and not isinstance(layout, str):
+        raise TypeError(f"layout must be a str with a letter for each axis, such as 'oihw', got {layout!r}")
+    if type(groups) is not int or groups < 1:
+        groups = check_count("groups", groups)
+    return _fans(check_shape(shape), layout, groups)
+
+
+def check_shape(shape: object) -> tuple[int, ...]:
+    """The shape as a tuple of ints; an int is a shape of one axis."""
+    if type(shape) is tuple and all([type(size) is int and size >= 0 for size in shape]):
+        return shape
+    try:
+        sizes = tuple(shape) if hasattr(shape, "__iter__") and not isinstance(shape, str) else (shape,)
+        checked = tuple(operator.index(size) for size in sizes)
+    except TypeError:
+        raise TypeError(f"shape must be a tuple of ints, got {shape!r}") from None
+    if any(isinstance(size, bool) for size in sizes):
+        raise TypeError(f"shape must be a tuple of ints, got {shape!r}")
+    if any(size < 0 for size in checked):
+        raise ValueError(f"shape must not have negative sizes, got {shape!r}")
+    return checked
+
+
+def check_count(name: str, value: object) -> int:
+    """An int >= 1."""
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None:
+        raise TypeError(f"{name} must be an int >= 1, got {value!r}")
+    if number < 1:
+        raise ValueError(f"{name} must be at least 1, got {value!r}")
+    return number
+
+
+@lru_cache(maxsize=1024)
+def _fans(shape: tuple[int, ...], layout: str | None, groups: int) -> tuple[int, int]:
+    if len(shape) < 2:
+        raise ValueError(
+            f"a shape needs at least two axes to have fans, got {shape!r}: pass fan_in= and fan_out=, or use "
+            "uniform(bound=), normal(std=) or zeros"
+        )
+    if layout is None:
+        layout = "x" * (len(shape) - 2) + "io"
+    if not all("a" <= letter <= "z" for letter in layout):
+        raise ValueError(
+            f"layout must consist of the letters a to z: i input, o output, b independent copies, any other receptive "
+            f"field; got {layout!r}"
+        )
+    if len(layout) != len(shape):
+        raise ValueError(
+            f"layout must have a letter for each axis, got {layout!r} ({len(layout)} letters) for the shape {shape!r}"
+        )
+    inputs, outputs, field = (
+        prod(size for size, letter in zip(shape, layout, strict=True) if wanted(letter))
+        for wanted in ("i".__eq__, "o".__eq__, lambda letter: letter not in "iob")
+    )
+    if outputs % groups:
+        raise ValueError(f"groups must divide the outputs of the weight, {outputs}, got {groups}")
+    return inputs * field, outputs * field // groups

@@ -1,0 +1,531 @@
+"""The initialisers: each says in a line which distribution it draws; one function does the rest.
+
+All are called alike, ``xavier_uniform(shape, *, gain=1.0, seed=7, name="embed", dtype="float32", ...)``, and return an
+array whose element i is a function of (seed, name, distribution, dtype, i) alone. The shared keywords are those of
+``xavier_uniform``.
+
+Sources: Glorot and Bengio (2010), "Understanding the difficulty of training deep feedforward neural networks", eq. 12
+(the variance) and 16 (the uniform's bound); He, Zhang, Ren and Sun (2015), "Delving deep into rectifiers", eq. 10;
+LeCun, Bottou, Orr and Mueller (1998), "Efficient backprop", section 4.6.
+"""
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from math import inf, isfinite, isnan, prod, sqrt
+from numbers import Real
+
+import numpy as np
+
+from .distributions import Distribution, resolve_dtype, storage, stream
+from .fans import check_count, check_shape, fans
+from .fill import fill
+from .streams import derive_key, resolve_seed
+
+__all__ = [
+    "calculate_gain",
+    "constant",
+    "glorot_normal",
+    "glorot_truncated_normal",
+    "glorot_uniform",
+    "he_normal",
+    "he_truncated_normal",
+    "he_uniform",
+    "kaiming_normal",
+    "kaiming_truncated_normal",
+    "kaiming_uniform",
+    "lecun_normal",
+    "lecun_truncated_normal",
+    "lecun_uniform",
+    "normal",
+    "random_constant",
+    "truncated_normal",
+    "uniform",
+    "variance_scaling",
+    "xavier_normal",
+    "xavier_truncated_normal",
+    "xavier_uniform",
+    "zeros",
+]
+
+
+# ---- the call that all share
+
+
+def _initializer(distribution: Callable[..., Distribution]) -> Callable[..., np.ndarray]:
+    """The public function of a distribution, which has keywords of its own and takes the fans first if it needs them."""
+    own = list(inspect.signature(distribution).parameters.values())
+    needs_fans = bool(own) and own[0].name == "fan"
+
+    @wraps(distribution)
+    def initializer(
+        shape=None,
+        *,
+        seed=None,
+        name="",
+        dtype="float32",
+        out=None,
+        layout=None,
+        groups=1,
+        fan_in=None,
+        fan_out=None,
+        threads=None,
+        **keywords,
+    ):
+        dtype = resolve_dtype(dtype)
+        array = None if out is None else _buffer(out, dtype, shape)
+        if array is None and shape is None:
+            raise TypeError("an initialiser needs a shape, or an array to fill as out=, got neither")
+        shape = check_shape(shape) if array is None else array.shape
+        if needs_fans or layout is not None or groups != 1 or fan_in is not None or fan_out is not None:
+            fan = _fans(shape, layout, groups, fan_in, fan_out)
+            drawn = distribution(fan, **keywords) if needs_fans else distribution(**keywords)
+        else:
+            drawn = distribution(**keywords)
+        if threads is not None:
+            threads = check_count("threads", threads)
+        key = derive_key(resolve_seed(seed), name)
+        source = stream(drawn, dtype, key)
+        if array is None:
+            array = _empty(shape, dtype)
+        fill(source, key, array, 0, threads)
+        return array
+
+    shared = [p for p in inspect.signature(initializer, follow_wrapped=False).parameters.values() if p.kind != p.VAR_KEYWORD]
+    initializer.__signature__ = inspect.Signature([shared[0], *own[needs_fans:], *shared[1:]])
+    return initializer
+
+
+def _fans(shape, layout, groups, fan_in, fan_out) -> tuple[int, int]:
+    if fan_in is not None:
+        fan_in = check_count("fan_in", fan_in)
+    if fan_out is not None:
+        fan_out = check_count("fan_out", fan_out)
+    if fan_in and fan_out and layout is None and groups == 1:
+        return fan_in, fan_out
+    computed = fans(shape, layout, groups)
+    return fan_in or computed[0], fan_out or computed[1]
+
+
+def _empty(shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    kind = storage(dtype)
+    if prod(shape) * kind.itemsize >= 1 << 63:
+        raise ValueError(f"an array must have less than 2**63 bytes, got the shape {shape!r} of {dtype}")
+    return np.empty(shape, kind)
+
+
+def _buffer(out, dtype: str, shape) -> np.ndarray:
+    """The array to fill in the memory of `out`, or an error before anything is written."""
+    array = out
+    if not isinstance(out, np.ndarray):
+        try:
+            array = np.asarray(memoryview(out))
+        except (TypeError, ValueError):
+            raise TypeError(f"out must be a NumPy array or a buffer, got {type(out).__name__}") from None
+        if array.dtype.itemsize == 1:  # raw memory: a bytearray, an mmap, shared memory
+            kind = np.dtype(np.uint16) if dtype == "bfloat16" else storage(dtype)
+            try:
+                array = array.view(kind) if shape is None else array.view(kind).reshape(check_shape(shape))
+            except ValueError:
+                asked = "a multiple of" if shape is None else f"{check_shape(shape)} of"
+                raise ValueError(f"out must hold {asked} {dtype}, got {array.nbytes} contiguous bytes") from None
+    if array.dtype.name != dtype and not (dtype == "bfloat16" and array.dtype == np.uint16):
+        hint = " or uint16" if dtype == "bfloat16" else f"; pass dtype={array.dtype.name!r}" if array.dtype.kind == "f" else ""
+        raise TypeError(f"out must hold {dtype} (the dtype to fill){hint}, got an array of {array.dtype}")
+    if not array.dtype.isnative:
+        raise TypeError(f"out must have this machine's byte order, got {array.dtype.str!r}: fill a native array first")
+    if not array.flags.writeable:
+        raise ValueError("out must be writable, got a read-only array or buffer")
+    if shape is not None and array.shape != check_shape(shape):
+        raise ValueError(f"shape and out must agree, got {check_shape(shape)} and an array of {array.shape}")
+    if not array.flags.c_contiguous and array.size:
+        reach = array.itemsize
+        for stride, size in sorted((abs(stride), size) for stride, size in zip(array.strides, array.shape, strict=True)):
+            if size > 1 and stride < reach:
+                raise ValueError(f"out must not overlap itself, got the shape {array.shape} with strides {array.strides}")
+            reach += (size - 1) * stride
+    return array
+
+
+def _number(name: str, value: object, *, negative: bool = False) -> float:
+    """A finite real number, >= 0 unless negative ones are allowed."""
+    if not isinstance(value, Real) or isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    number = float(value)
+    if not isfinite(number) or (number < 0 and not negative):
+        raise ValueError(f"{name} must be finite{'' if negative else ' and >= 0'}, got {value!r}")
+    return number
+
+
+# ---- scaled by the fans
+
+_FANS = {
+    "fan_in": lambda fan_in, fan_out: fan_in,
+    "fan_out": lambda fan_in, fan_out: fan_out,
+    "fan_avg": lambda fan_in, fan_out: (fan_in + fan_out) / 2,
+    "fan_geo_avg": lambda fan_in, fan_out: sqrt(fan_in * fan_out),
+}
+_KINDS = ("uniform", "normal", "truncated_normal")
+# Standard deviation of a standard normal truncated to (-2, 2).
+_STD_TRUNCATED_AT_2 = 0.87962566103423978
+
+
+def _scaled(kind: str, gain: float, mode: str, fan: tuple[int, int]) -> Distribution:
+    """Standard deviation gain / sqrt(fan of the mode)."""
+    if mode not in _FANS:
+        raise ValueError(f"mode must be one of {', '.join(_FANS)}, got {mode!r}")
+    if kind not in _KINDS:
+        raise ValueError(f"distribution must be one of {', '.join(_KINDS)}, got {kind!r}")
+    n = _FANS[mode](*fan)
+    gain = _number("gain", gain)
+    if not n:  # of a weight without elements: fans that are given are at least 1
+        return Distribution("constant", 0.0)
+    if kind == "uniform":
+        return Distribution(kind, gain * sqrt(3 / n))
+    if kind == "normal":
+        return Distribution(kind, gain * sqrt(1 / n))
+    return Distribution(kind, gain * sqrt(1 / n) / _STD_TRUNCATED_AT_2, -2.0, 2.0)
+
+
+@_initializer
+def variance_scaling(fan, *, scale=1.0, mode="fan_in", distribution="truncated_normal"):
+    """Values of mean 0 and variance scale / n, n the fan of the mode.
+
+    Parameters
+    ----------
+    scale : float
+        >= 0; 1 is LeCun's and Xavier's, 2 He's.
+    mode : {"fan_in", "fan_out", "fan_avg", "fan_geo_avg"}
+        n is fan_in, fan_out, their mean, their geometric mean.
+    distribution : {"uniform", "normal", "truncated_normal"}
+        "normal" is not truncated (in Keras it is); "truncated_normal" is a normal cut at two of its own standard
+        deviations and widened by 1 / 0.87962566103423978, so that the variance is what was asked for.
+    shape, seed, name, dtype, out, layout, groups, fan_in, fan_out, threads
+        As in :func:`xavier_uniform`.
+
+    Returns
+    -------
+    numpy.ndarray
+
+    Examples
+    --------
+    >>> variance_scaling((1000, 500), scale=2.0, mode="fan_out", distribution="normal", seed=0).std().round(4)
+    np.float32(0.0)
+    """
+    return _scaled(distribution, sqrt(_number("scale", scale)), mode, fan)
+
+
+@_initializer
+def xavier_uniform(fan, *, gain=1.0):
+    """Uniform on +-gain * sqrt(6 / (fan_in + fan_out)): Glorot and Bengio (2010), eq. 16.
+
+    Parameters
+    ----------
+    shape : int or tuple of ints, optional
+        Of the array to make; may be left out where `out` has it.
+    gain : float
+        >= 0; see :func:`calculate_gain`.
+    seed : int, sequence of ints, numpy.random.SeedSequence, numpy.random.Generator or None
+        Ints are >= 0, of any size. A Generator gives its next 256 bits; None takes the operating system's entropy.
+    name : str
+        Of the tensor: each name has a stream of its own under one seed.
+    dtype : {"float32", "float64", "float16", "bfloat16"} or a NumPy dtype
+        The 16-bit values are the float32 ones, rounded once. Must be that of `out`.
+    out : numpy.ndarray or buffer, optional
+        Writable memory to fill instead of a new array, in whatever memory layout: strided, Fortran-ordered, misaligned.
+        Raw bytes are taken as `dtype`; a uint16 array takes the bits of bfloat16.
+    layout, groups
+        What the axes are, and a grouped convolution's groups: see :func:`fans`.
+    fan_in, fan_out : int, optional
+        >= 1, instead of those of the shape.
+    threads : int, optional
+        For arrays of at least 2 MiB; by default one for each CPU that affinity and cgroup quota leave, or
+        ``XAVIERFAST_THREADS``. The values do not depend on it.
+
+    Returns
+    -------
+    numpy.ndarray
+        `out`, or the new array.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what is not as above, before anything is written.
+
+    Examples
+    --------
+    >>> xavier_uniform((2, 3), seed=0)
+    array([])
+    >>> weights = xavier_uniform((1000, 500), seed=0)
+    >>> bool(abs(weights).max() <= (6 / 1500) ** 0.5)
+    True
+    """
+    return _scaled("uniform", gain, "fan_avg", fan)
+
+
+@_initializer
+def xavier_normal(fan, *, gain=1.0):
+    """Normal with standard deviation gain * sqrt(2 / (fan_in + fan_out)), not truncated: Glorot and Bengio (2010), eq. 12.
+
+    PyTorch's ``xavier_normal_``. What Keras, JAX and TensorFlow call glorot_normal is
+    :func:`xavier_truncated_normal`. Parameters as in :func:`xavier_uniform`.
+
+    Examples
+    --------
+    >>> xavier_normal((2, 3), seed=0)
+    array([])
+    """
+    return _scaled("normal", gain, "fan_avg", fan)
+
+
+@_initializer
+def xavier_truncated_normal(fan, *, gain=1.0):
+    """The same standard deviation by a normal cut at two of its own: the glorot_normal of Keras, JAX and TensorFlow.
+
+    The normal behind it is wider by 1 / 0.87962566103423978, so that the variance is Xavier's. Parameters as in
+    :func:`xavier_uniform`.
+
+    Examples
+    --------
+    >>> xavier_truncated_normal((2, 3), seed=0)
+    array([])
+    """
+    return _scaled("truncated_normal", gain, "fan_avg", fan)
+
+
+@_initializer
+def he_uniform(fan, *, gain=sqrt(2), mode="fan_in"):
+    """Uniform on +-gain * sqrt(3 / n), n the fan of the mode: He et al. (2015), for rectifiers.
+
+    Parameters as in :func:`xavier_uniform` and :func:`variance_scaling`.
+
+    Examples
+    --------
+    >>> bool(abs(he_uniform((600, 5), seed=0)).max() <= 0.1)
+    True
+    """
+    return _scaled("uniform", gain, mode, fan)
+
+
+@_initializer
+def he_normal(fan, *, gain=sqrt(2), mode="fan_in"):
+    """Normal with standard deviation gain / sqrt(n), n the fan of the mode, not truncated: He et al. (2015), eq. 10.
+
+    Parameters as in :func:`xavier_uniform` and :func:`variance_scaling`.
+
+    Examples
+    --------
+    >>> he_normal((200, 5000), seed=0).std().round(3)
+    np.float32(0.1)
+    """
+    return _scaled("normal", gain, mode, fan)
+
+
+@_initializer
+def he_truncated_normal(fan, *, gain=sqrt(2), mode="fan_in"):
+    """The same standard deviation by a normal cut at two of its own: the he_normal of Keras and JAX.
+
+    Parameters as in :func:`xavier_uniform` and :func:`variance_scaling`.
+
+    Examples
+    --------
+    >>> he_truncated_normal((200, 5000), seed=0).std().round(3)
+    np.float32(0.1)
+    """
+    return _scaled("truncated_normal", gain, mode, fan)
+
+
+@_initializer
+def lecun_uniform(fan, *, gain=1.0, mode="fan_in"):
+    """Uniform on +-gain * sqrt(3 / n), n the fan of the mode: LeCun et al. (1998).
+
+    Parameters as in :func:`xavier_uniform` and :func:`variance_scaling`.
+
+    Examples
+    --------
+    >>> bool(abs(lecun_uniform((300, 5), seed=0)).max() <= 0.1)
+    True
+    """
+    return _scaled("uniform", gain, mode, fan)
+
+
+@_initializer
+def lecun_normal(fan, *, gain=1.0, mode="fan_in"):
+    """Normal with standard deviation gain / sqrt(n), n the fan of the mode, not truncated: LeCun et al. (1998).
+
+    Parameters as in :func:`xavier_uniform` and :func:`variance_scaling`.
+
+    Examples
+    --------
+    >>> lecun_normal((100, 5000), seed=0).std().round(3)
+    np.float32(0.1)
+    """
+    return _scaled("normal", gain, mode, fan)
+
+
+@_initializer
+def lecun_truncated_normal(fan, *, gain=1.0, mode="fan_in"):
+    """The same standard deviation by a normal cut at two of its own: the lecun_normal of Keras and JAX.
+
+    Parameters as in :func:`xavier_uniform` and :func:`variance_scaling`.
+
+    Examples
+    --------
+    >>> lecun_truncated_normal((100, 5000), seed=0).std().round(3)
+    np.float32(0.1)
+    """
+    return _scaled("truncated_normal", gain, mode, fan)
+
+
+glorot_uniform = xavier_uniform
+glorot_normal = xavier_normal
+glorot_truncated_normal = xavier_truncated_normal
+kaiming_uniform = he_uniform
+kaiming_normal = he_normal
+kaiming_truncated_normal = he_truncated_normal
+
+
+# ---- scaled by hand
+
+
+@_initializer
+def uniform(*, bound=1.0):
+    """Uniform on +-bound, any number of axes.
+
+    Parameters as in :func:`xavier_uniform`; bound : float, >= 0.
+
+    Examples
+    --------
+    >>> uniform(4, bound=0.05, seed=0)
+    array([])
+    """
+    return Distribution("uniform", _number("bound", bound))
+
+
+@_initializer
+def normal(*, std=1.0):
+    """Normal with mean 0 and standard deviation `std`, any number of axes; it reaches 6.66 std, in float64 9.3.
+
+    Parameters as in :func:`xavier_uniform`; std : float, >= 0.
+
+    Examples
+    --------
+    >>> normal(4, std=0.02, seed=0)
+    array([])
+    """
+    return Distribution("normal", _number("std", std))
+
+
+@_initializer
+def truncated_normal(*, std=1.0, low=-2.0, high=2.0):
+    """Normal with mean 0 and standard deviation `std` before it is cut at low * std and high * std.
+
+    One draw an element by the inverse of the distribution function: no rejection, the bounds are kept exactly. The
+    variance is not corrected for the cut, as in ``torch.nn.init.trunc_normal_``, whose bounds are absolute: give
+    ``low=a / std, high=b / std``.
+
+    Parameters
+    ----------
+    std : float
+        >= 0.
+    low, high : float
+        In standard deviations, low < high; either may be infinite, both may lie far in one tail.
+    shape, seed, name, dtype, out, layout, groups, fan_in, fan_out, threads
+        As in :func:`xavier_uniform`.
+
+    Examples
+    --------
+    >>> truncated_normal(4, std=0.02, seed=0)
+    array([])
+    >>> truncated_normal(4, low=6, high=float("inf"), seed=0)
+    array([])
+    """
+    for name, value in (("low", low), ("high", high)):
+        if not isinstance(value, Real) or isinstance(value, (bool, np.bool_)):
+            raise TypeError(f"{name} must be a number, got {value!r}")
+        if isnan(value):
+            raise ValueError(f"{name} must not be NaN, got {value!r}")
+    if not low < high or low == inf or high == -inf:
+        raise ValueError(f"low must be less than high, got low={low!r} and high={high!r}")
+    return Distribution("truncated_normal", _number("std", std), float(low), float(high))
+
+
+@_initializer
+def constant(*, value):
+    """The same given value everywhere.
+
+    Parameters as in :func:`xavier_uniform`; value : float, finite.
+
+    Examples
+    --------
+    >>> constant(3, value=0.1)
+    array([0.1, 0.1, 0.1], dtype=float32)
+    """
+    return Distribution("constant", _number("value", value, negative=True))
+
+
+@_initializer
+def zeros():
+    """0 everywhere: what Xavier replaces, since it leaves all neurons of a layer alike; and what biases want.
+
+    Parameters as in :func:`xavier_uniform`.
+
+    Examples
+    --------
+    >>> zeros(3)
+    array([0., 0., 0.], dtype=float32)
+    """
+    return Distribution("constant", 0.0)
+
+
+@_initializer
+def random_constant(*, bound=1.0):
+    """One random value, uniform on +-bound, the same everywhere: it leaves neurons as alike as zeros do.
+
+    Parameters as in :func:`xavier_uniform`; bound : float, >= 0.
+
+    Examples
+    --------
+    >>> random_constant(3, seed=0)
+    array([])
+    """
+    return Distribution("random_constant", _number("bound", bound))
+
+
+_GAINS = {
+    **dict.fromkeys(("linear", "identity", "sigmoid"), 1.0),
+    **{f"conv{d}d": 1.0 for d in (1, 2, 3)},
+    **{f"conv_transpose{d}d": 1.0 for d in (1, 2, 3)},
+    "tanh": 5 / 3,
+    "relu": sqrt(2),
+    "selu": 3 / 4,
+}
+
+
+def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
+    """The gain that PyTorch recommends for a nonlinearity (``torch.nn.init.calculate_gain``).
+
+    Parameters
+    ----------
+    nonlinearity
+        "linear", "identity", "conv1d" ... "conv3d", "conv_transpose1d" ... "conv_transpose3d", "sigmoid": 1. "tanh":
+        5/3. "relu": sqrt(2). "leaky_relu": sqrt(2 / (1 + slope^2)). "selu": 3/4.
+    param
+        The negative slope of "leaky_relu", 0.01 unless it is given.
+
+    Raises
+    ------
+    ValueError
+        For an unknown nonlinearity.
+
+    Examples
+    --------
+    >>> calculate_gain("leaky_relu", 0.2)
+    1.3867504905630728
+    """
+    if nonlinearity == "leaky_relu":
+        slope = 0.01 if param is None else _number("param", param, negative=True)
+        return sqrt(2 / (1 + slope * slope))
+    if nonlinearity not in _GAINS:
+        raise ValueError(f"nonlinearity must be one of {', '.join(_GAINS)}, leaky_relu; got {nonlinearity!r}")
+    return _GAINS[nonlinearity]

@@ -1,0 +1,28 @@
+"""The kernels of one level: exactly one is imported, the best that this CPU can run and this build has.
+
+``XAVIERFAST_LEVEL=portable|avx2|avx512`` forces one. Which it is changes the speed and never a bit.
+"""
+
+import os
+from importlib import import_module
+from importlib.util import find_spec
+
+from . import _cpu
+
+__all__ = ["fill", "level", "levels", "scatter"]
+
+# Must match the enums in kernels.pxi.
+WORDS, CONSTANT, UNIFORM, NORMAL, TRUNCATED, WIDE, QUANTILE = range(7)
+UINT32, FLOAT32, FLOAT64, FLOAT16, BFLOAT16 = range(5)
+TILE = 256  # elements that are computed together, at least; threads share the work out in whole tiles
+
+levels = tuple(name for name in _cpu.levels() if find_spec(f"{__name__}.{name}"))
+level = os.environ.get("XAVIERFAST_LEVEL") or levels[-1]
+if level not in levels:
+    raise ImportError(
+        f"XAVIERFAST_LEVEL must be one of the levels that this CPU can run and this build has, {', '.join(levels)}; "
+        f"got {level!r}: unset it for the best one"
+    )
+_module = import_module(f"{__name__}.{level}")
+fill = _module.fill
+scatter = _module.scatter

@@ -1,0 +1,1 @@
+from .portable import fill as fill, scatter as scatter

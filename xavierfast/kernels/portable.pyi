@@ -1,0 +1,21 @@
+def fill(
+    distribution: int,
+    form: int,
+    key: bytes,
+    parameters: tuple[float, ...],
+    out: int,
+    position: int,
+    n: int,
+    streaming: bool = False,
+) -> None: ...
+def scatter(
+    distribution: int,
+    form: int,
+    key: bytes,
+    parameters: tuple[float, ...],
+    out: int,
+    position: int,
+    n: int,
+    layout: bytes,
+    index: bytes,
+) -> None: ...

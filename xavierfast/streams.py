@@ -1,0 +1,105 @@
+"""A seed and a name give a key, and a key gives a stream of words that has no state.
+
+::
+
+    key = BLAKE2b(digest_size=32, person=b"xavierfast v1")(encode(seed) || encode(name))       RFC 7693
+    W[i] = word w of ChaCha8 block 16 t + l,    t = i // 256,  w = i % 256 // 16,  l = i % 16   Bernstein 2008
+
+``encode`` is type-tagged and length-delimited, so that no two pairs of seed and name are ever the same bytes; the key
+has 256 bits, so that no two are ever the same stream. Streams of different seeds or names are unrelated: neighbouring
+seeds are as good as distant ones.
+
+The generator is a cipher, the seeds are not secrets: this is a sampler for weights.
+"""
+
+import hashlib
+import operator
+import secrets
+from collections.abc import Sequence
+
+import numpy as np
+
+__all__ = ["Seed", "derive_key", "resolve_seed"]
+
+# In quotes: numpy.random is a third of this package's import time, and whoever has a Generator has imported it.
+Seed = "int | Sequence[int] | np.random.SeedSequence | np.random.Generator | None"
+
+
+def resolve_seed(seed: Seed) -> int | tuple[int, ...]:
+    """The int or the tuple of ints that a seed stands for: given again, it gives the same stream.
+
+    Parameters
+    ----------
+    seed
+        An int >= 0 of any size, or a sequence of them: themselves. A ``numpy.random.SeedSequence``: the 256 bits of its
+        ``generate_state``. A ``numpy.random.Generator``: the next 256 bits of it. None: 256 bits of the operating
+        system's entropy.
+
+    Raises
+    ------
+    TypeError
+        For anything else: floats, strings and bools too.
+    ValueError
+        For a negative int or an empty sequence.
+
+    Examples
+    --------
+    >>> resolve_seed(7), resolve_seed([7, 1])
+    (7, (7, 1))
+    """
+    if type(seed) is int and seed >= 0:
+        return seed
+    if seed is None:
+        return secrets.randbits(256)
+    if isinstance(seed, np.random.SeedSequence):
+        return int.from_bytes(seed.generate_state(8, np.uint32).astype("<u4").tobytes(), "little")
+    if isinstance(seed, np.random.Generator):
+        return int.from_bytes(seed.bytes(32), "little")
+    if isinstance(seed, (Sequence, np.ndarray)) and not isinstance(seed, (str, bytes, bytearray, memoryview)):
+        if not len(seed):
+            raise ValueError("seed must hold at least one int, got an empty sequence: pass 0 or None instead")
+        return tuple(_non_negative(item) for item in seed)
+    return _non_negative(seed)
+
+
+def _non_negative(seed: object) -> int:
+    try:
+        number = operator.index(seed) if not isinstance(seed, (bool, np.bool_)) else None
+    except TypeError:
+        number = None
+    if number is None:
+        raise TypeError(
+            "seed must be an int >= 0, a sequence of them, a numpy.random.SeedSequence, a numpy.random.Generator or "
+            f"None, got {seed!r}"
+        )
+    if number < 0:
+        raise ValueError(f"seed must not be negative, got {seed!r}")
+    return number
+
+
+def _encode(value: int | tuple[int, ...] | str) -> bytes:
+    if isinstance(value, int):
+        body = value.to_bytes((value.bit_length() + 7) // 8, "little")
+        return b"i" + len(body).to_bytes(8, "little") + body
+    if isinstance(value, str):
+        body = value.encode("utf-8", "surrogatepass")
+        return b"s" + len(body).to_bytes(8, "little") + body
+    return b"t" + len(value).to_bytes(8, "little") + b"".join(map(_encode, value))
+
+
+def derive_key(seed: int | tuple[int, ...], name: str) -> bytes:
+    """The 32 bytes of the stream of a resolved seed and a name.
+
+    Raises
+    ------
+    TypeError
+        If the name is not a str.
+
+    Examples
+    --------
+    >>> derive_key(0, "").hex()
+    '0'
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a str, got {name!r}")
+    return hashlib.blake2b(_encode(seed) + _encode(name), digest_size=32, person=b"xavierfast v1").digest()
