@@ -22,15 +22,15 @@ def quarter_round(x, a, b, c, d):
         x[r] = rotate(x[r] ^ x[p], bits)
 
 
-def chacha8(key, blocks):
-    """ChaCha with 8 rounds: 256-bit key, 64-bit counters `blocks`, nonce 0; the result is (16, len(blocks))."""
+def chacha8(key, blocks, nonce=bytes(8)):
+    """ChaCha with 8 rounds: 256-bit key, 64-bit counters `blocks`, 64-bit nonce; the result is (16, len(blocks))."""
     blocks = np.asarray(blocks, u64)
     x = np.empty((16, len(blocks)), u32)
     x[:4] = np.frombuffer(b"expand 32-byte k", "<u4")[:, None]
     x[4:12] = np.frombuffer(key, "<u4")[:, None]
     x[12] = blocks & u64(0xFFFFFFFF)
     x[13] = blocks >> u64(32)
-    x[14:] = 0
+    x[14:] = np.frombuffer(nonce, "<u4")[:, None]
     start = x.copy()
     for _ in range(4):
         for column in range(4):

@@ -8,13 +8,13 @@ decimal arithmetic, whose exp and ln are correctly rounded; never by a libm, whi
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, localcontext
 from functools import lru_cache
 from math import inf, isfinite
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import kernels
 
-__all__ = ["DTYPES", "Distribution", "parameters", "resolve_dtype"]
+__all__ = ["DTYPES", "Distribution", "Stream", "parameters", "resolve_dtype", "storage", "stream"]
 
 
 class Distribution(NamedTuple):
@@ -32,7 +32,7 @@ class Distribution(NamedTuple):
 
 class _Format(NamedTuple):
     form: int  # of the kernels
-    storage: np.dtype | None
+    storage: np.dtype[Any] | None
     largest: float
     smallest: float  # scale: below it values would be subnormal on the way, or round to 0
 
@@ -45,7 +45,7 @@ DTYPES = {
 }
 
 
-def resolve_dtype(dtype: object) -> str:
+def resolve_dtype(dtype: Any) -> str:
     """The name of a dtype in DTYPES: its own, a NumPy dtype, or ``ml_dtypes.bfloat16``."""
     if isinstance(dtype, str) and dtype in DTYPES:
         return dtype
@@ -57,20 +57,22 @@ def resolve_dtype(dtype: object) -> str:
         raise TypeError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
     if not native.isnative:
         raise TypeError(f"dtype must have this machine's byte order, got {dtype!r}: fill a native array and convert it")
-    return native.name
+    return str(native.name)
 
 
-def storage(name: str) -> np.dtype:
+def storage(name: str) -> np.dtype[Any]:
     """The NumPy dtype that holds a dtype of DTYPES."""
-    if DTYPES[name].storage is not None:
-        return DTYPES[name].storage
+    own = DTYPES[name].storage
+    if own is not None:
+        return own
     try:
         import ml_dtypes
     except ImportError:
         raise ImportError(
             "an array of bfloat16 needs ml_dtypes (pip install ml_dtypes), or pass a uint16 array as out= for its bits"
         ) from None
-    return np.dtype(ml_dtypes.bfloat16)
+    bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+    return bfloat16
 
 
 def _round_down(name: str, value: float) -> float:
@@ -85,7 +87,7 @@ def _round_down(name: str, value: float) -> float:
         return float(cut if cut <= single else (bits + np.uint32(0xFFFF) & np.uint32(0xFFFF0000)).view(np.float32))
     kind = np.dtype(name).type
     near = kind(value)
-    return float(near if near <= value else np.nextafter(near, kind(-np.inf)))
+    return float(near if float(near) <= value else np.nextafter(near, kind(-np.inf)))
 
 
 # ---- the normal distribution function, the same on every machine
@@ -121,8 +123,11 @@ def _upper_tail(x: float) -> Decimal:
 # ---- kernels' parameters
 
 
+Stream = tuple[int, int, tuple[float, ...]]
+
+
 @lru_cache(maxsize=1024)
-def parameters(distribution: Distribution, dtype: str) -> tuple[int, int, tuple[float, ...]]:
+def parameters(distribution: Distribution, dtype: str) -> Stream:
     """``(distribution, form, p)`` as the kernels take them.
 
     Raises
@@ -175,12 +180,12 @@ def _masses(low: float, high: float) -> tuple[float, ...]:
         mass, after, before, unit, centre, half = _masses(-high, -low)
         return mass, before, after, unit, -centre, half
     if low >= 1.5:
-        unit = _ln_upper_tail(low)
-        after = (_ln_upper_tail(high) - unit).exp() if high < inf else Decimal(0)
-        return float(1 - after), 2.0, float(after), float(unit), 1.0, 0.0
-    before, after = _upper_tail(-low), _upper_tail(high)
-    mass = 1 - before - after
-    return float(mass), float(before), float(after), 0.0, float((before - after) / 2), float(mass / 2)
+        nearer = _ln_upper_tail(low)
+        rest = (_ln_upper_tail(high) - nearer).exp() if high < inf else Decimal(0)
+        return float(1 - rest), 2.0, float(rest), float(nearer), 1.0, 0.0
+    left, right = _upper_tail(-low), _upper_tail(high)
+    middle = 1 - left - right
+    return float(middle), float(left), float(right), 0.0, float((left - right) / 2), float(middle / 2)
 
 
 def _extent(low: float, high: float) -> float:
@@ -189,7 +194,7 @@ def _extent(low: float, high: float) -> float:
     return max(ends) if len(ends) == 2 else (ends[0] if ends else 0.0) + 9.5
 
 
-def stream(distribution: Distribution, dtype: str, key: bytes) -> tuple[int, int, tuple[float, ...]]:
+def stream(distribution: Distribution, dtype: str, key: bytes) -> Stream:
     """``parameters``, after the one draw of a "random_constant": element 0 of the uniform."""
     if distribution.kind != "random_constant":
         return parameters(distribution, dtype)

@@ -26,6 +26,7 @@ import operator
 from collections.abc import Sequence
 from functools import lru_cache
 from math import prod
+from typing import Any
 
 __all__ = ["fans"]
 
@@ -65,7 +66,7 @@ def fans(shape: Sequence[int], layout: str | None = None, groups: int = 1) -> tu
     return _fans(check_shape(shape), layout, groups)
 
 
-def check_shape(shape: object) -> tuple[int, ...]:
+def check_shape(shape: Any) -> tuple[int, ...]:
     """The shape as a tuple of ints; an int is a shape of one axis."""
     if type(shape) is tuple and all([type(size) is int and size >= 0 for size in shape]):
         return shape
@@ -81,7 +82,7 @@ def check_shape(shape: object) -> tuple[int, ...]:
     return checked
 
 
-def check_count(name: str, value: object) -> int:
+def check_count(name: str, value: Any) -> int:
     """An int >= 1."""
     try:
         number = None if isinstance(value, bool) else operator.index(value)

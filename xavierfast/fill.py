@@ -13,11 +13,12 @@ from functools import cache
 from math import ceil
 from struct import pack
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import kernels
+from .distributions import Stream
 from .fans import check_count
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def _submit(work: Callable[[], None], helpers: int) -> "list[Future[None]]":
     from concurrent.futures import ThreadPoolExecutor  # a sixth of the import time, for large fills alone
 
     with _pool_lock:
-        if _pool_size < helpers:  # the one before finishes what it has and goes with its last reference
+        if _pool is None or _pool_size < helpers:  # the one before goes with its last reference, its work done
             _pool, _pool_size = ThreadPoolExecutor(helpers, thread_name_prefix="xavierfast"), helpers
         pool = _pool
     futures = []
@@ -166,7 +167,7 @@ def share_out(total: int, grain: int, least: int, threads: int, work: Callable[[
 # ---- fill
 
 
-def fill(stream: tuple[int, int, tuple[float, ...]], key: bytes, out: np.ndarray, position: int, threads: int | None) -> None:
+def fill(stream: Stream, key: bytes, out: np.ndarray[Any, Any], position: int, threads: int | None) -> None:
     """Write elements `position`, `position + 1`, ... of a stream into `out`, in its logical C order.
 
     `stream` is what ``distributions.parameters`` gives; `out` is writable, native, and does not overlap itself.
@@ -181,13 +182,13 @@ def fill(stream: tuple[int, int, tuple[float, ...]], key: bytes, out: np.ndarray
             return
         streaming = out.nbytes > STREAMING
 
-        def work(begin: int, end: int, out: np.ndarray = out) -> None:  # keeps the memory while a helper writes
+        def work(begin: int, end: int, out: object = out) -> None:  # keeps the memory while a helper writes
             kernels.fill(distribution, form, key, p, address + begin * size, position + begin, end - begin, streaming)
     elif n:
         shape, strides = _collapse(out.shape, out.strides)
         layout = pack(f"{2 * len(shape)}q", *shape, *strides)
 
-        def work(begin: int, end: int, out: np.ndarray = out) -> None:
+        def work(begin: int, end: int, out: object = out) -> None:
             index = pack(f"{len(shape)}q", *np.unravel_index(begin, shape))
             kernels.scatter(distribution, form, key, p, address, position + begin, end - begin, layout, index)
     else:

@@ -10,17 +10,18 @@ LeCun, Bottou, Orr and Mueller (1998), "Efficient backprop", section 4.6.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from math import inf, isfinite, isnan, prod, sqrt
 from numbers import Real
+from typing import Any, Protocol
 
 import numpy as np
 
 from .distributions import Distribution, resolve_dtype, storage, stream
 from .fans import check_count, check_shape, fans
 from .fill import fill
-from .streams import derive_key, resolve_seed
+from .streams import Seed, derive_key, resolve_seed
 
 __all__ = [
     "calculate_gain",
@@ -49,54 +50,86 @@ __all__ = [
 ]
 
 
+Array = np.ndarray[Any, np.dtype[Any]]
+Fan = tuple[int, int]
+Shape = int | Sequence[int]
+
+
 # ---- the call that all share
 
 
-def _initializer(distribution: Callable[..., Distribution]) -> Callable[..., np.ndarray]:
-    """The public function of a distribution, which has keywords of its own and takes the fans first if it needs them."""
+class Initializer(Protocol):
+    """What ``_initializer`` makes; parameters are those of the distribution, such as gain."""
+
+    __name__: str
+
+    def __call__(
+        self,
+        shape: Shape | None = None,
+        *,
+        seed: Seed = None,
+        name: str = "",
+        dtype: object = "float32",
+        out: object = None,
+        layout: str | None = None,
+        groups: int = 1,
+        fan_in: int | None = None,
+        fan_out: int | None = None,
+        threads: int | None = None,
+        **parameters: Any,
+    ) -> Array: ...
+
+
+def _initializer(distribution: Callable[..., Distribution]) -> Initializer:
+    """The public function of a distribution, which has parameters of its own and takes the fans first if it needs them."""
     own = list(inspect.signature(distribution).parameters.values())
     needs_fans = bool(own) and own[0].name == "fan"
 
     @wraps(distribution)
     def initializer(
-        shape=None,
+        shape: Shape | None = None,
         *,
-        seed=None,
-        name="",
-        dtype="float32",
-        out=None,
-        layout=None,
-        groups=1,
-        fan_in=None,
-        fan_out=None,
-        threads=None,
-        **keywords,
-    ):
+        seed: Seed = None,
+        name: str = "",
+        dtype: object = "float32",
+        out: object = None,
+        layout: str | None = None,
+        groups: int = 1,
+        fan_in: int | None = None,
+        fan_out: int | None = None,
+        threads: int | None = None,
+        **parameters: Any,
+    ) -> Array:
         dtype = resolve_dtype(dtype)
-        array = None if out is None else _buffer(out, dtype, shape)
-        if array is None and shape is None:
-            raise TypeError("an initialiser needs a shape, or an array to fill as out=, got neither")
-        shape = check_shape(shape) if array is None else array.shape
-        if needs_fans or layout is not None or groups != 1 or fan_in is not None or fan_out is not None:
-            fan = _fans(shape, layout, groups, fan_in, fan_out)
-            drawn = distribution(fan, **keywords) if needs_fans else distribution(**keywords)
+        if out is not None:
+            array = _buffer(out, dtype, shape)
+            sizes: tuple[int, ...] = array.shape
+        elif shape is not None:
+            sizes = check_shape(shape)
         else:
-            drawn = distribution(**keywords)
+            raise TypeError("an initialiser needs a shape, or an array to fill as out=, got neither")
+        if needs_fans or layout is not None or groups != 1 or fan_in is not None or fan_out is not None:
+            fan = _fans(sizes, layout, groups, fan_in, fan_out)
+            drawn = distribution(fan, **parameters) if needs_fans else distribution(**parameters)
+        else:
+            drawn = distribution(**parameters)
         if threads is not None:
             threads = check_count("threads", threads)
         key = derive_key(resolve_seed(seed), name)
         source = stream(drawn, dtype, key)
-        if array is None:
-            array = _empty(shape, dtype)
+        if out is None:
+            array = _empty(sizes, dtype)
         fill(source, key, array, 0, threads)
         return array
 
-    shared = [p for p in inspect.signature(initializer, follow_wrapped=False).parameters.values() if p.kind != p.VAR_KEYWORD]
-    initializer.__signature__ = inspect.Signature([shared[0], *own[needs_fans:], *shared[1:]])
+    _, *shared = inspect.signature(initializer, follow_wrapped=False).parameters.values()
+    call = inspect.signature(Initializer.__call__).parameters
+    signature = inspect.Signature([call["shape"], *own[needs_fans:], *shared[:-1]], return_annotation=Array)
+    initializer.__signature__ = signature  # type: ignore[attr-defined]
     return initializer
 
 
-def _fans(shape, layout, groups, fan_in, fan_out) -> tuple[int, int]:
+def _fans(shape: tuple[int, ...], layout: str | None, groups: int, fan_in: int | None, fan_out: int | None) -> Fan:
     if fan_in is not None:
         fan_in = check_count("fan_in", fan_in)
     if fan_out is not None:
@@ -107,16 +140,16 @@ def _fans(shape, layout, groups, fan_in, fan_out) -> tuple[int, int]:
     return fan_in or computed[0], fan_out or computed[1]
 
 
-def _empty(shape: tuple[int, ...], dtype: str) -> np.ndarray:
+def _empty(shape: tuple[int, ...], dtype: str) -> Array:
     kind = storage(dtype)
     if prod(shape) * kind.itemsize >= 1 << 63:
         raise ValueError(f"an array must have less than 2**63 bytes, got the shape {shape!r} of {dtype}")
     return np.empty(shape, kind)
 
 
-def _buffer(out, dtype: str, shape) -> np.ndarray:
+def _buffer(out: Any, dtype: str, shape: Shape | None) -> Array:
     """The array to fill in the memory of `out`, or an error before anything is written."""
-    array = out
+    array: Array = out
     if not isinstance(out, np.ndarray):
         try:
             array = np.asarray(memoryview(out))
@@ -159,7 +192,7 @@ def _number(name: str, value: object, *, negative: bool = False) -> float:
 
 # ---- scaled by the fans
 
-_FANS = {
+_FANS: dict[str, Callable[[int, int], float]] = {
     "fan_in": lambda fan_in, fan_out: fan_in,
     "fan_out": lambda fan_in, fan_out: fan_out,
     "fan_avg": lambda fan_in, fan_out: (fan_in + fan_out) / 2,
@@ -170,7 +203,7 @@ _KINDS = ("uniform", "normal", "truncated_normal")
 _STD_TRUNCATED_AT_2 = 0.87962566103423978
 
 
-def _scaled(kind: str, gain: float, mode: str, fan: tuple[int, int]) -> Distribution:
+def _scaled(kind: str, gain: float, mode: str, fan: Fan) -> Distribution:
     """Standard deviation gain / sqrt(fan of the mode)."""
     if mode not in _FANS:
         raise ValueError(f"mode must be one of {', '.join(_FANS)}, got {mode!r}")
@@ -188,7 +221,7 @@ def _scaled(kind: str, gain: float, mode: str, fan: tuple[int, int]) -> Distribu
 
 
 @_initializer
-def variance_scaling(fan, *, scale=1.0, mode="fan_in", distribution="truncated_normal"):
+def variance_scaling(fan: Fan, *, scale: float = 1.0, mode: str = "fan_in", distribution: str = "truncated_normal") -> Distribution:
     """Values of mean 0 and variance scale / n, n the fan of the mode.
 
     Parameters
@@ -210,13 +243,13 @@ def variance_scaling(fan, *, scale=1.0, mode="fan_in", distribution="truncated_n
     Examples
     --------
     >>> variance_scaling((1000, 500), scale=2.0, mode="fan_out", distribution="normal", seed=0).std().round(4)
-    np.float32(0.0)
+    np.float32(0.0633)
     """
     return _scaled(distribution, sqrt(_number("scale", scale)), mode, fan)
 
 
 @_initializer
-def xavier_uniform(fan, *, gain=1.0):
+def xavier_uniform(fan: Fan, *, gain: float = 1.0) -> Distribution:
     """Uniform on +-gain * sqrt(6 / (fan_in + fan_out)): Glorot and Bengio (2010), eq. 16.
 
     Parameters
@@ -255,7 +288,8 @@ def xavier_uniform(fan, *, gain=1.0):
     Examples
     --------
     >>> xavier_uniform((2, 3), seed=0)
-    array([])
+    array([[-0.82956606, -0.38383743, -0.09213439],
+           [ 0.63898903,  0.06427638, -0.51353604]], dtype=float32)
     >>> weights = xavier_uniform((1000, 500), seed=0)
     >>> bool(abs(weights).max() <= (6 / 1500) ** 0.5)
     True
@@ -264,7 +298,7 @@ def xavier_uniform(fan, *, gain=1.0):
 
 
 @_initializer
-def xavier_normal(fan, *, gain=1.0):
+def xavier_normal(fan: Fan, *, gain: float = 1.0) -> Distribution:
     """Normal with standard deviation gain * sqrt(2 / (fan_in + fan_out)), not truncated: Glorot and Bengio (2010), eq. 12.
 
     PyTorch's ``xavier_normal_``. What Keras, JAX and TensorFlow call glorot_normal is
@@ -273,13 +307,14 @@ def xavier_normal(fan, *, gain=1.0):
     Examples
     --------
     >>> xavier_normal((2, 3), seed=0)
-    array([])
+    array([[-0.60008407,  0.03251662, -0.18237531],
+           [ 0.79725397,  1.6793326 , -0.27063978]], dtype=float32)
     """
     return _scaled("normal", gain, "fan_avg", fan)
 
 
 @_initializer
-def xavier_truncated_normal(fan, *, gain=1.0):
+def xavier_truncated_normal(fan: Fan, *, gain: float = 1.0) -> Distribution:
     """The same standard deviation by a normal cut at two of its own: the glorot_normal of Keras, JAX and TensorFlow.
 
     The normal behind it is wider by 1 / 0.87962566103423978, so that the variance is Xavier's. Parameters as in
@@ -288,13 +323,14 @@ def xavier_truncated_normal(fan, *, gain=1.0):
     Examples
     --------
     >>> xavier_truncated_normal((2, 3), seed=0)
-    array([])
+    array([[-0.78134215, -0.31080073, -0.07246591],
+           [ 0.5513019 ,  0.05051098, -0.42706135]], dtype=float32)
     """
     return _scaled("truncated_normal", gain, "fan_avg", fan)
 
 
 @_initializer
-def he_uniform(fan, *, gain=sqrt(2), mode="fan_in"):
+def he_uniform(fan: Fan, *, gain: float = sqrt(2), mode: str = "fan_in") -> Distribution:
     """Uniform on +-gain * sqrt(3 / n), n the fan of the mode: He et al. (2015), for rectifiers.
 
     Parameters as in :func:`xavier_uniform` and :func:`variance_scaling`.
@@ -308,7 +344,7 @@ def he_uniform(fan, *, gain=sqrt(2), mode="fan_in"):
 
 
 @_initializer
-def he_normal(fan, *, gain=sqrt(2), mode="fan_in"):
+def he_normal(fan: Fan, *, gain: float = sqrt(2), mode: str = "fan_in") -> Distribution:
     """Normal with standard deviation gain / sqrt(n), n the fan of the mode, not truncated: He et al. (2015), eq. 10.
 
     Parameters as in :func:`xavier_uniform` and :func:`variance_scaling`.
@@ -322,7 +358,7 @@ def he_normal(fan, *, gain=sqrt(2), mode="fan_in"):
 
 
 @_initializer
-def he_truncated_normal(fan, *, gain=sqrt(2), mode="fan_in"):
+def he_truncated_normal(fan: Fan, *, gain: float = sqrt(2), mode: str = "fan_in") -> Distribution:
     """The same standard deviation by a normal cut at two of its own: the he_normal of Keras and JAX.
 
     Parameters as in :func:`xavier_uniform` and :func:`variance_scaling`.
@@ -336,7 +372,7 @@ def he_truncated_normal(fan, *, gain=sqrt(2), mode="fan_in"):
 
 
 @_initializer
-def lecun_uniform(fan, *, gain=1.0, mode="fan_in"):
+def lecun_uniform(fan: Fan, *, gain: float = 1.0, mode: str = "fan_in") -> Distribution:
     """Uniform on +-gain * sqrt(3 / n), n the fan of the mode: LeCun et al. (1998).
 
     Parameters as in :func:`xavier_uniform` and :func:`variance_scaling`.
@@ -350,7 +386,7 @@ def lecun_uniform(fan, *, gain=1.0, mode="fan_in"):
 
 
 @_initializer
-def lecun_normal(fan, *, gain=1.0, mode="fan_in"):
+def lecun_normal(fan: Fan, *, gain: float = 1.0, mode: str = "fan_in") -> Distribution:
     """Normal with standard deviation gain / sqrt(n), n the fan of the mode, not truncated: LeCun et al. (1998).
 
     Parameters as in :func:`xavier_uniform` and :func:`variance_scaling`.
@@ -364,7 +400,7 @@ def lecun_normal(fan, *, gain=1.0, mode="fan_in"):
 
 
 @_initializer
-def lecun_truncated_normal(fan, *, gain=1.0, mode="fan_in"):
+def lecun_truncated_normal(fan: Fan, *, gain: float = 1.0, mode: str = "fan_in") -> Distribution:
     """The same standard deviation by a normal cut at two of its own: the lecun_normal of Keras and JAX.
 
     Parameters as in :func:`xavier_uniform` and :func:`variance_scaling`.
@@ -389,7 +425,7 @@ kaiming_truncated_normal = he_truncated_normal
 
 
 @_initializer
-def uniform(*, bound=1.0):
+def uniform(*, bound: float = 1.0) -> Distribution:
     """Uniform on +-bound, any number of axes.
 
     Parameters as in :func:`xavier_uniform`; bound : float, >= 0.
@@ -397,13 +433,13 @@ def uniform(*, bound=1.0):
     Examples
     --------
     >>> uniform(4, bound=0.05, seed=0)
-    array([])
+    array([-0.03786434, -0.0175197 , -0.00420534,  0.02916572], dtype=float32)
     """
     return Distribution("uniform", _number("bound", bound))
 
 
 @_initializer
-def normal(*, std=1.0):
+def normal(*, std: float = 1.0) -> Distribution:
     """Normal with mean 0 and standard deviation `std`, any number of axes; it reaches 6.66 std, in float64 9.3.
 
     Parameters as in :func:`xavier_uniform`; std : float, >= 0.
@@ -411,13 +447,13 @@ def normal(*, std=1.0):
     Examples
     --------
     >>> normal(4, std=0.02, seed=0)
-    array([])
+    array([-0.01897633,  0.00102827, -0.00576721,  0.02521138], dtype=float32)
     """
     return Distribution("normal", _number("std", std))
 
 
 @_initializer
-def truncated_normal(*, std=1.0, low=-2.0, high=2.0):
+def truncated_normal(*, std: float = 1.0, low: float = -2.0, high: float = 2.0) -> Distribution:
     """Normal with mean 0 and standard deviation `std` before it is cut at low * std and high * std.
 
     One draw an element by the inverse of the distribution function: no rejection, the bounds are kept exactly. The
@@ -436,9 +472,9 @@ def truncated_normal(*, std=1.0, low=-2.0, high=2.0):
     Examples
     --------
     >>> truncated_normal(4, std=0.02, seed=0)
-    array([])
+    array([-0.02173397, -0.0086453 , -0.00201573,  0.01533513], dtype=float32)
     >>> truncated_normal(4, low=6, high=float("inf"), seed=0)
-    array([])
+    array([6.0209727, 6.0634546, 6.098667 , 6.249755 ], dtype=float32)
     """
     for name, value in (("low", low), ("high", high)):
         if not isinstance(value, Real) or isinstance(value, (bool, np.bool_)):
@@ -451,7 +487,7 @@ def truncated_normal(*, std=1.0, low=-2.0, high=2.0):
 
 
 @_initializer
-def constant(*, value):
+def constant(*, value: float) -> Distribution:
     """The same given value everywhere.
 
     Parameters as in :func:`xavier_uniform`; value : float, finite.
@@ -465,7 +501,7 @@ def constant(*, value):
 
 
 @_initializer
-def zeros():
+def zeros() -> Distribution:
     """0 everywhere: what Xavier replaces, since it leaves all neurons of a layer alike; and what biases want.
 
     Parameters as in :func:`xavier_uniform`.
@@ -479,7 +515,7 @@ def zeros():
 
 
 @_initializer
-def random_constant(*, bound=1.0):
+def random_constant(*, bound: float = 1.0) -> Distribution:
     """One random value, uniform on +-bound, the same everywhere: it leaves neurons as alike as zeros do.
 
     Parameters as in :func:`xavier_uniform`; bound : float, >= 0.
@@ -487,7 +523,7 @@ def random_constant(*, bound=1.0):
     Examples
     --------
     >>> random_constant(3, seed=0)
-    array([])
+    array([-0.7572868, -0.7572868, -0.7572868], dtype=float32)
     """
     return Distribution("random_constant", _number("bound", bound))
 

@@ -16,13 +16,16 @@ import hashlib
 import operator
 import secrets
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 __all__ = ["Seed", "derive_key", "resolve_seed"]
 
-# In quotes: numpy.random is a third of this package's import time, and whoever has a Generator has imported it.
-Seed = "int | Sequence[int] | np.random.SeedSequence | np.random.Generator | None"
+if TYPE_CHECKING:
+    Seed = int | Sequence[int] | np.ndarray[Any, Any] | np.random.SeedSequence | np.random.Generator | None
+else:
+    Seed = object  # numpy.random is slow to import, and whoever has a Generator has imported it
 
 
 def resolve_seed(seed: Seed) -> int | tuple[int, ...]:
@@ -62,7 +65,7 @@ def resolve_seed(seed: Seed) -> int | tuple[int, ...]:
     return _non_negative(seed)
 
 
-def _non_negative(seed: object) -> int:
+def _non_negative(seed: Any) -> int:
     try:
         number = operator.index(seed) if not isinstance(seed, (bool, np.bool_)) else None
     except TypeError:
@@ -98,7 +101,7 @@ def derive_key(seed: int | tuple[int, ...], name: str) -> bytes:
     Examples
     --------
     >>> derive_key(0, "").hex()
-    '0'
+    '6b1ce52b47d73579a0df8f1d37798ebf3e322b274fcd9ffdc962be9a4a0149d2'
     """
     if not isinstance(name, str):
         raise TypeError(f"name must be a str, got {name!r}")

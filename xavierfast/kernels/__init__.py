@@ -7,9 +7,15 @@ import os
 from importlib import import_module
 from importlib.util import find_spec
 
-from . import _cpu
+try:
+    from . import _cpu
+except ImportError as error:
+    raise ImportError(
+        "xavierfast's kernels are not compiled here: in a source tree, run pip install -e . or leave its folder after "
+        "pip install ."
+    ) from error
 
-__all__ = ["fill", "level", "levels", "scatter"]
+__all__ = ["fill", "level", "levels", "scatter", "values"]
 
 # Must match the enums in kernels.pxi.
 WORDS, CONSTANT, UNIFORM, NORMAL, TRUNCATED, WIDE, QUANTILE = range(7)
@@ -26,3 +32,4 @@ if level not in levels:
 _module = import_module(f"{__name__}.{level}")
 fill = _module.fill
 scatter = _module.scatter
+values = _module.values

@@ -1,1 +1,1 @@
-from .portable import fill as fill, scatter as scatter
+from .portable import fill as fill, scatter as scatter, values as values

@@ -461,17 +461,12 @@ cdef inline int tile_elements(int form) noexcept nogil:
     return HALF if form == FLOAT64 else TILE
 
 
-cdef void write_tile(const stream_t* s, uint64_t tile, void* out) noexcept nogil:
-    """All elements of one tile."""
-    cdef uint32_t w[TILE]
+cdef void write_values(const stream_t* s, const uint32_t* w, void* out) noexcept nogil:
+    """The elements that a tile of words stands for."""
     cdef float v[TILE]
     cdef float* f = <float*> out if s.form == FLOAT32 else v
     cdef double* d = <double*> out
     cdef int j
-    if s.distribution != CONSTANT:
-        chacha8(s.key, tile, <uint32_t*> out if s.form == UINT32 else w)
-    if s.form == UINT32:
-        return
     if s.form == FLOAT64:
         if s.distribution == UNIFORM:
             uniform64(w, s.p, d)
@@ -500,6 +495,17 @@ cdef void write_tile(const stream_t* s, uint64_t tile, void* out) noexcept nogil
         round16(v, s.form, <int16_t*> out)
         if s.distribution == UNIFORM:
             clamp16(s.p, <int16_t*> out)
+
+
+cdef inline void write_tile(const stream_t* s, uint64_t tile, void* out) noexcept nogil:
+    """All elements of one tile."""
+    cdef uint32_t w[TILE]
+    if s.form == UINT32:
+        chacha8(s.key, tile, <uint32_t*> out)
+        return
+    if s.distribution != CONSTANT:
+        chacha8(s.key, tile, w)
+    write_values(s, w, out)
 
 
 cdef void stream_tiles(const stream_t* s, char* out, uint64_t tile, uint64_t tiles) noexcept nogil:
@@ -623,3 +629,13 @@ def scatter(int distribution, int form, bytes key, tuple parameters, uintptr_t o
     cdef int64_t* at = <int64_t*> <char*> place
     with nogil:
         fill_strided(&s, <char*> out, position, n, ndim, shape, shape + ndim, at)
+
+
+def values(int distribution, int form, tuple parameters, uintptr_t words, uintptr_t out, uint64_t tiles):
+    """Write what given words stand for, whole tiles of them: the map of a distribution without the generator."""
+    cdef stream_t s = stream_of(distribution, form, bytes(32), parameters)
+    cdef int64_t size = TILE * 2 if item_size(form) == 2 else TILE * 4
+    cdef uint64_t k
+    with nogil:
+        for k in range(tiles):
+            write_values(&s, <const uint32_t*> words + k * TILE, <char*> out + <int64_t> k * size)

@@ -19,3 +19,6 @@ def scatter(
     layout: bytes,
     index: bytes,
 ) -> None: ...
+def values(
+    distribution: int, form: int, parameters: tuple[float, ...], words: int, out: int, tiles: int
+) -> None: ...

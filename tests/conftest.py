@@ -1,0 +1,43 @@
+"""Fixtures of all tiers. Under XAVIERFAST_REQUIRE_ALL=1 nothing that this machine could run is skipped."""
+
+import importlib
+import os
+
+import pytest
+
+from xavierfast import kernels
+from xavierfast.kernels import _cpu
+
+REQUIRE_ALL = os.environ.get("XAVIERFAST_REQUIRE_ALL") == "1"
+LEVELS = ("portable", "avx2", "avx512")
+
+
+def missing(message: str) -> None:
+    """Skip, or fail where everything is required."""
+    pytest.fail(message) if REQUIRE_ALL else pytest.skip(message)
+
+
+@pytest.fixture(params=LEVELS)
+def level(request):
+    """The extension module of each level; one that this CPU cannot run is skipped by name."""
+    if request.param not in _cpu.levels():
+        pytest.skip(f"this CPU cannot run {request.param}")
+    if request.param not in kernels.levels:
+        missing(f"this build lacks {request.param}, which this CPU can run")
+    return importlib.import_module(f"xavierfast.kernels.{request.param}")
+
+
+@pytest.fixture
+def use_level(level, monkeypatch):
+    """The public functions run at each level."""
+    monkeypatch.setattr(kernels, "fill", level.fill)
+    monkeypatch.setattr(kernels, "scatter", level.scatter)
+    return level
+
+
+@pytest.fixture
+def ml_dtypes():
+    try:
+        return importlib.import_module("ml_dtypes")
+    except ImportError:
+        missing("ml_dtypes is not installed")

@@ -1,0 +1,63 @@
+"""Every example in a docstring and every Python block of README and docs runs and gives what it shows; types check."""
+
+import doctest
+import importlib
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import missing
+
+import xavierfast
+
+ROOT = Path(__file__).parent.parent
+COMPILED = ("_cpu", "portable", "avx2", "avx512")
+MODULES = ["xavierfast"] + [
+    module.name
+    for module in pkgutil.walk_packages(xavierfast.__path__, "xavierfast.")
+    if module.name.split(".")[-1] not in COMPILED
+]
+FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_docstrings(module):
+    failures, _ = doctest.testmod(importlib.import_module(module), optionflags=FLAGS)
+    assert failures == 0
+
+
+def test_each_public_function_has_an_example():
+    for name in xavierfast.__all__:
+        if callable(member := getattr(xavierfast, name)):
+            assert ">>> " in member.__doc__, name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_pages(page, tmp_path, monkeypatch):
+    """The blocks of a page run one after the other in a folder of their own."""
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+        if ">>>" in block:
+            test = doctest.DocTestParser().get_doctest(block, names, page.name, str(page), 0)
+            runner = doctest.DocTestRunner(optionflags=FLAGS)
+            runner.run(test, clear_globs=False)
+            assert runner.summarize(verbose=False).failed == 0
+            names.update(test.globs)
+        else:
+            exec(compile(block, str(page), "exec"), names)
+
+
+def test_types():
+    if importlib.util.find_spec("mypy") is None:
+        missing("mypy is not installed")
+    checked = subprocess.run(
+        [sys.executable, "-P", "-m", "mypy", "--config-file", "pyproject.toml", "xavierfast"],
+        cwd=ROOT, capture_output=True, text=True, env=os.environ | {"MYPY_CACHE_DIR": os.devnull},
+    )  # fmt: skip
+    assert checked.returncode == 0, checked.stdout

@@ -1,0 +1,58 @@
+"""Tier 5: value stability. The stream contract, version 1, is frozen: these digests may never change.
+
+``python tests/test_goldens.py`` prints the table anew, for a version 2.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import xavierfast as xf
+from xavierfast.distributions import DTYPES
+
+FILE = Path(__file__).parent / "goldens.json"
+INF = float("inf")
+CALLS = {
+    "uniform": (xf.uniform, {"bound": 0.05}),
+    "normal": (xf.normal, {"std": 0.02}),
+    "truncated 2": (xf.truncated_normal, {"std": 0.02}),
+    "truncated 3": (xf.truncated_normal, {"std": 0.02, "low": -3.0, "high": 3.0}),
+    "truncated wide": (xf.truncated_normal, {"std": 0.02, "low": -50.0, "high": 50.0}),
+    "truncated one-sided": (xf.truncated_normal, {"low": 0.0, "high": INF}),
+    "truncated far": (xf.truncated_normal, {"low": 6.0, "high": INF}),
+    "truncated beyond": (xf.truncated_normal, {"low": -INF, "high": -50.0}),
+    "random_constant": (xf.random_constant, {"bound": 0.1}),
+    "xavier_uniform": (xf.xavier_uniform, {"fan_in": 300, "fan_out": 200}),
+    "xavier_normal": (xf.xavier_normal, {"fan_in": 300, "fan_out": 200, "gain": 5 / 3}),
+    "xavier_truncated_normal": (xf.xavier_truncated_normal, {"fan_in": 300, "fan_out": 200}),
+    "he_uniform": (xf.he_uniform, {"fan_in": 300, "fan_out": 200}),
+    "lecun_truncated_normal": (xf.lecun_truncated_normal, {"fan_in": 300, "fan_out": 200}),
+}
+STREAMS = {"zero": {"seed": 0}, "named": {"seed": [2010, 249], "name": "embed.weight"}}
+N = 100_003
+
+
+def digest(call, stream, dtype):
+    function, keywords = CALLS[call]
+    out = function(N, dtype=dtype, **keywords, **STREAMS[stream])
+    little = out.view({2: np.uint16, 4: np.uint32, 8: np.uint64}[out.itemsize]).astype(f"<u{out.itemsize}")
+    return hashlib.sha256(little.tobytes()).hexdigest()
+
+
+KEYS = [f"{call}/{stream}/{dtype}" for call in CALLS for stream in STREAMS for dtype in DTYPES]
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_stable(use_level, ml_dtypes, key):
+    assert digest(*key.split("/")) == json.loads(FILE.read_text())[key]
+
+
+def test_all_are_kept():
+    assert sorted(json.loads(FILE.read_text())) == sorted(KEYS)
+
+
+if __name__ == "__main__":
+    FILE.write_text(json.dumps({key: digest(*key.split("/")) for key in KEYS}, indent=1) + "\n")

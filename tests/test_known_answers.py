@@ -1,0 +1,58 @@
+"""Tier 1: published vectors of ChaCha8 and BLAKE2b, for the reference and for every level."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import reference
+
+from xavierfast.kernels import UINT32, WORDS
+from xavierfast.streams import derive_key, resolve_seed
+
+LINES = (Path(__file__).parent / "vectors/chacha8_kat.txt").read_text().splitlines()
+VECTORS = [line.split() for line in LINES if not line.startswith("#")]
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector[0])
+def test_reference(vector):
+    _, key, counter, nonce, stream = vector
+    block = reference.chacha8(bytes.fromhex(key), [int(counter)], bytes.fromhex(nonce))
+    assert block.astype("<u4").tobytes().hex() == stream
+
+
+@pytest.mark.parametrize(
+    # Positions are 64-bit numbers of words: they reach the blocks below 2^60 of nonce 0.
+    "vector", [v for v in VECTORS if int(v[2]) < 1 << 60 and not int(v[3], 16)], ids=lambda vector: vector[0]
+)
+def test_level(vector, level):
+    _, key, counter, _, stream = vector
+    tile, lane = divmod(int(counter), 16)
+    out = np.zeros(256, np.uint32)
+    level.fill(WORDS, UINT32, bytes.fromhex(key), (), out.ctypes.data, 256 * tile, 256)
+    assert out[lane::16].astype("<u4").tobytes().hex() == stream
+
+
+def test_kat_reaches_the_levels():
+    assert len(VECTORS) == 8
+
+
+@pytest.mark.parametrize(
+    ("seed", "name", "encoded"),
+    [
+        (0, "", b"i" + bytes(8) + b"s" + bytes(8)),
+        (7, "items", b"i\1" + bytes(7) + b"\7" + b"s\5" + bytes(7) + b"items"),
+        (258, "é", b"i\2" + bytes(7) + b"\2\1" + b"s\2" + bytes(7) + b"\xc3\xa9"),
+        ((1, 0), "x", b"t\2" + bytes(7) + b"i\1" + bytes(7) + b"\1" + b"i" + bytes(8) + b"s\1" + bytes(7) + b"x"),
+    ],
+)
+def test_key(seed, name, encoded):
+    want = hashlib.blake2b(encoded, digest_size=32, person=b"xavierfast v1").digest()
+    assert derive_key(resolve_seed(seed), name) == want
+
+
+def test_keys_are_length_delimited():
+    seeds = [0, 1, 256, (0,), (1,), (0, 0), (1, 2), (2, 1), 2**64, 2**300]
+    names = ["", "a", "ab", "a/b", "i", "\0", "s\1"]
+    keys = {derive_key(seed, name) for seed in seeds for name in names}
+    assert len(keys) == len(seeds) * len(names)

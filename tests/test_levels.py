@@ -1,0 +1,123 @@
+"""Tier 2: every kernel of every level equals the reference, bit for bit."""
+
+import numpy as np
+import pytest
+import reference
+
+from xavierfast import kernels
+from xavierfast.distributions import DTYPES, Distribution, parameters
+
+KEY = bytes(range(7, 39))
+INF = float("inf")
+DISTRIBUTIONS = {
+    "constant": Distribution("constant", -1.37),
+    "uniform": Distribution("uniform", 0.3),
+    "normal": Distribution("normal", 0.02),
+    "truncated 2": Distribution("truncated_normal", 0.02, -2.0, 2.0),
+    "truncated 0.7": Distribution("truncated_normal", 3.0, -0.7, 0.7),
+    "truncated 3": Distribution("truncated_normal", 0.02, -3.0, 3.0),
+    "truncated 40": Distribution("truncated_normal", 1.0, -40.0, 40.0),
+    "untruncated": Distribution("truncated_normal", 1.0),
+    "one-sided": Distribution("truncated_normal", 1.0, -1.0, INF),
+    "far tail": Distribution("truncated_normal", 1.0, 6.0, INF),
+    "far left": Distribution("truncated_normal", 0.5, -9.0, -8.0),
+    "beyond floats": Distribution("truncated_normal", 1.0, 60.0, INF),
+    "lopsided": Distribution("truncated_normal", 1.0, -0.5, 4.0),
+}
+# As small as each dtype takes: float16's are subnormal.
+SMALL = {"float32": 2.0**-80, "float64": 2.0**-900, "float16": 3e-7, "bfloat16": 2.0**-80}
+LENGTHS = (*range(9), 15, 16, 17, 31, 127, 128, 129, 255, 256, 257, 1000)
+POSITIONS = (0, 1, 127, 255, 2**31 - 1, 2**32 - 1, 2**34, 2**63 - 256, 2**63 - 1)
+CANARY = 0xA5
+
+
+def stream(name, dtype):
+    return parameters(DISTRIBUTIONS[name], dtype)
+
+
+def expected(source, position, n):
+    with np.errstate(all="ignore"):  # branches that are computed and not chosen
+        return reference.elements(*source[:2], KEY, source[2], position, n).tobytes()
+
+
+def filled(level, source, position, n, offset=0, streaming=False):
+    """The bytes that a kernel writes at an offset from a cache line, after a look at those around them."""
+    size = {kernels.FLOAT64: 8, kernels.FLOAT16: 2, kernels.BFLOAT16: 2}.get(source[1], 4) * n
+    memory = np.full(size + 256, CANARY, np.uint8)
+    begin = -memory.ctypes.data % 64 + 64 + offset
+    level.fill(*source[:2], KEY, source[2], memory.ctypes.data + begin, position, n, streaming)
+    assert (memory[:begin] == CANARY).all(), "wrote before out"
+    assert (memory[begin + size :] == CANARY).all(), "wrote behind out"
+    return memory[begin : begin + size].tobytes()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_values(level, name, dtype):
+    source = stream(name, dtype)
+    assert filled(level, source, 0, 40_000) == expected(source, 0, 40_000)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", ["uniform", "normal", "truncated_normal"])
+def test_smallest_scale(level, kind, dtype):
+    source = parameters(Distribution(kind, SMALL[dtype], -2.0, 2.0), dtype)
+    assert filled(level, source, 0, 10_000) == expected(source, 0, 10_000)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("position", POSITIONS)
+def test_positions(level, position, dtype):
+    for name in ("uniform", "normal"):
+        source = stream(name, dtype)
+        assert filled(level, source, position, 700) == expected(source, position, 700)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_lengths(level, dtype):
+    source = stream("normal", dtype)
+    for n in LENGTHS:
+        for position in (0, 3, 250):
+            assert filled(level, source, position, n) == expected(source, position, n)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("streaming", [False, True])
+def test_offsets_and_streaming(level, streaming, dtype):
+    source = stream("uniform", dtype)
+    for n in (1, 300, 1024, 5001):
+        want = expected(source, 77, n)
+        for offset in (0, 1, 2, 3, 4, 7, 8, 16, 48, 62, 63):
+            assert filled(level, source, 77, n, offset, streaming) == want
+
+
+def test_words(level):
+    source = (kernels.WORDS, kernels.UINT32, ())
+    for position in POSITIONS:
+        assert filled(level, source, position, 777) == expected(source, position, 777)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_values_of_given_words(level, dtype):
+    kernel, form, p = stream("normal", dtype)
+    words = np.ascontiguousarray(reference.tiles(KEY, 5, 3))
+    itemsize = {"float64": 8, "float32": 4}.get(dtype, 2)
+    out = np.zeros(3 * (128 if dtype == "float64" else 256) * itemsize, np.uint8)
+    level.values(kernel, form, p, words.ctypes.data, out.ctypes.data, 3)
+    n = out.size // itemsize
+    assert out.tobytes() == expected((kernel, form, p), 5 * n // 3, n)
+
+
+def test_scatter(level):
+    source = stream("uniform", "float32")
+    for shape, strides in (((6, 50), (4, 24)), ((3, 5, 40), (-4, 12, 60)), ((7,), (-8,))):
+        n = int(np.prod(shape))
+        memory = np.full(8 * n, -9, np.float32)
+        base = np.lib.stride_tricks.as_strided(memory[4 * n :], shape, strides)
+        layout = np.array([*shape, *strides], np.int64).tobytes()
+        for begin in (0, 1, n // 2):
+            memory[:] = -9
+            index = np.array(np.unravel_index(begin, shape), np.int64).tobytes()
+            level.scatter(*source[:2], KEY, source[2], memory[4 * n :].ctypes.data, 300 + begin, n - begin, layout, index)
+            assert base.tobytes()[begin * 4 :] == expected(source, 300 + begin, n - begin)
+            assert np.count_nonzero(memory == -9) == memory.size - (n - begin)

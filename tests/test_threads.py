@@ -1,0 +1,238 @@
+"""Threads: sharing out, the pool, fork, interruption, memory, and what the machine allows."""
+
+import ast
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+
+import numpy as np
+import pytest
+
+import xavierfast as xf
+from xavierfast import fill
+
+
+def run(code, timeout=60, **environment):
+    """A Python of its own, which must end by itself; what it printed."""
+    process = subprocess.run(
+        [sys.executable, "-P", "-c", textwrap.dedent(code)],
+        capture_output=True, text=True, timeout=timeout, env=os.environ | environment,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    return process.stdout
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+@pytest.mark.parametrize("total", [0, 1, 255, 256, 257, 10_000, 1_000_003])
+def test_pieces_cover_all_once(threads, total):
+    lock, pieces = threading.Lock(), []
+
+    def work(begin, end):
+        with lock:
+            pieces.append((begin, end))
+
+    fill.share_out(total, 256, 1000, threads, work)
+    pieces.sort()
+    assert [begin for begin, _ in pieces] == [0, *[end for _, end in pieces]][: len(pieces)]
+    assert (pieces[-1][1] if pieces else 0) == total
+    assert all(begin % 256 == 0 for begin, _ in pieces)
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_an_exception_stops_all_and_is_raised(threads):
+    begun = []
+
+    def work(begin, end):
+        begun.append(begin)
+        if begin >= 5000:
+            raise RuntimeError("in a piece")
+
+    with pytest.raises(RuntimeError, match="in a piece"):
+        fill.share_out(10**9, 256, 1000, threads, work)
+    assert len(begun) < 100
+
+
+def test_many_callers_at_once():
+    want = xf.normal((700, 1100), seed=5, threads=1)
+    results = [None] * 32
+
+    def call(k):
+        results[k] = xf.normal((700, 1100), seed=5, threads=1 + k % 4)
+
+    callers = [threading.Thread(target=call, args=(k,)) for k in range(len(results))]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert all((result == want).all() for result in results)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_fork():
+    """Children fill with the pool that their parent had, while the parent's threads fill too."""
+    out = run("""
+        import os, threading, warnings
+        import xavierfast as xf
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python warns of fork in a process with threads
+        want = xf.normal((1200, 1000), seed=1, threads=2)
+        stop = threading.Event()
+
+        def keep_filling():
+            while not stop.is_set():
+                xf.normal((1200, 1000), seed=2, threads=2)
+
+        fillers = [threading.Thread(target=keep_filling) for _ in range(2)]
+        for filler in fillers:
+            filler.start()
+        for _ in range(10):
+            child = os.fork()
+            if child == 0:
+                same = (xf.normal((1200, 1000), seed=1, threads=2) == want).all()
+                os._exit(0 if same else 3)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        stop.set()
+        for filler in fillers:
+            filler.join()
+        print("done")
+    """)
+    assert out == "done\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("kind", ["uniform(bound=1.0", "truncated_normal(low=6.0, high=9.0"])
+def test_interrupted(threads, kind):
+    """Ctrl-C in a fill of 100 GB: a slow and a fast kernel stop long before they are through."""
+    out = run(f"""
+        import mmap, os, signal, threading, time
+        import xavierfast as xf
+        size = 100_000_000_000
+        # Address space without memory: pages come as they are written.
+        memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000))
+        sent = []
+
+        def interrupt():
+            time.sleep(0.3)
+            sent.append(time.monotonic())
+            os.kill(os.getpid(), signal.SIGINT)
+
+        threading.Thread(target=interrupt).start()
+        try:
+            xf.{kind}, out=memory, threads={threads}, seed=0)
+        except KeyboardInterrupt:
+            print(time.monotonic() - sent[0])
+    """)
+    assert 0 < float(out) < 2  # it is 0.02; a machine may be busy, but 100 GB take 10 s at the least
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs /proc")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_no_temporaries(threads):
+    out = run(f"""
+        import numpy as np, xavierfast as xf
+
+        def peak():
+            with open("/proc/self/status") as lines:
+                return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+        array = np.ones((512, 1 << 18), np.float32)
+        low = np.ones((512, 1 << 18), np.uint16)
+        xf.normal(out=np.ones((1 << 20), np.float32), seed=0, threads={threads})  # the pool and its stacks
+        before = peak()
+        for draw in (xf.uniform, xf.normal, xf.truncated_normal):
+            draw(out=array, seed=0, threads={threads})
+            draw(out=low, dtype="bfloat16", seed=0, threads={threads})
+        print(peak() - before)
+    """)
+    assert int(out) < 4096  # KiB, beside 768 MiB filled
+
+
+def test_at_exit():
+    """A fill while the interpreter ends, when no thread can be started any more."""
+    out = run("""
+        import atexit
+        import xavierfast as xf
+        want = xf.normal((1200, 1000), seed=1, threads=2)
+        atexit.register(lambda: print((xf.normal((1200, 1000), seed=1, threads=3) == want).all()))
+    """)
+    assert out == "True\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
+def test_affinity():
+    out = run(
+        """
+        import os
+        from xavierfast.fill import default_threads
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        print(default_threads())
+        """,
+        XAVIERFAST_THREADS="",
+    )
+    assert out == "1\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "quota"),
+    [
+        ({"cpu.max": "150000 100000\n"}, [2]),
+        ({"cpu.max": "max 100000\n"}, []),
+        ({"cpu.max": "50000 100000\n"}, [1]),
+        ({"cpu.cfs_quota_us": "400000\n", "cpu.cfs_period_us": "100000\n"}, [4]),
+        ({"cpu.cfs_quota_us": "-1\n", "cpu.cfs_period_us": "100000\n"}, []),
+        ({}, []),
+        ({"cpu.max": ""}, []),
+    ],
+)
+def test_quota(tmp_path, files, quota):
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    version1 = any("cfs" in name for name in files)
+    assert fill._read_quota(str(tmp_path), version1) == quota
+
+
+def test_environment_variable(monkeypatch):
+    monkeypatch.setenv("XAVIERFAST_THREADS", "3")
+    assert fill.default_threads() == 3
+    assert fill.check_threads(2) == 2
+
+
+@pytest.mark.parametrize("level", ["portable", "avx2", "avx512"])
+def test_forced_level(level):
+    from xavierfast import kernels
+
+    code = """
+        import xavierfast as xf
+        print(xf.level, xf.uniform(3, seed=0).tobytes().hex())
+    """
+    if level not in kernels.levels:
+        with pytest.raises(AssertionError, match=f"must be one of the levels .* got '{level}'"):
+            run(code, XAVIERFAST_LEVEL=level)
+    else:
+        assert run(code, XAVIERFAST_LEVEL=level).split() == [level, xf.uniform(3, seed=0).tobytes().hex()]
+
+
+def test_impossible_level():
+    with pytest.raises(AssertionError, match=r"must be one of .*portable.*; got 'sse9': unset it for the best one"):
+        run("import xavierfast", XAVIERFAST_LEVEL="sse9")
+
+
+def test_imports_numpy_alone():
+    out = run("""
+        import sys
+        import numpy
+        before = set(sys.modules)
+        import xavierfast
+        known = sys.stdlib_module_names | {"xavierfast", "numpy"}
+        print({m.split(".")[0] for m in set(sys.modules) - before} - known)
+    """)
+    assert not [name for name in ast.literal_eval(out) if "cython" not in name]  # Cython's own bookkeeping
+
+
+def test_collapsed_axes():
+    array = np.zeros((4, 6, 5, 1, 3), np.float32)
+    assert fill._collapse(array.shape, array.strides) == ([360], [4])
+    assert fill._collapse(array[:, ::2].shape, array[:, ::2].strides) == ([12, 15], [120, 4])
+    assert fill._collapse(array[::2].shape, array[::2].strides) == ([2, 90], [720, 4])
