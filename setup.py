@@ -11,7 +11,7 @@ MSVC = sysconfig.get_platform().startswith("win")
 # No FMA contraction (gcc contracts a * b + c by default, and levels would differ), no -march=native (wheels run
 # elsewhere). The portable level has the baseline of its architecture: SSE2 on x86-64, NEON on aarch64.
 FLAGS = ["/O2", "/fp:precise"] if MSVC else ["-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
-AVX512 = "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512".split()
+AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"]
 LEVELS = {"portable": []}
 if X86:
     LEVELS |= {"avx2": ["/arch:AVX2"], "avx512": ["/arch:AVX512"]} if MSVC else {"avx2": ["-mavx2"], "avx512": AVX512}

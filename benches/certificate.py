@@ -2,7 +2,7 @@
 
 A float32 value comes from one word, of which 31 bits count, or in Box and Muller's method from a radius word and an
 angle word. All of them are run through the kernels of the loaded level and compared with float64 mathematics. The
-figures are exact up to float64 summation; they stand in docs/certificate.md. About six minutes on two cores.
+figures are exact up to float64 summation; they stand in docs/certificate.md. About eight minutes on two cores.
 """
 
 import math
@@ -71,7 +71,9 @@ def enumerate_words(count: int, step: Callable[[np.ndarray], None]) -> None:
             pass
 
 
-def direct(distribution: Distribution, quantile: Callable[[np.ndarray], np.ndarray], thresholds=TAILS) -> dict[str, float]:
+def direct(
+    distribution: Distribution, quantile: Callable[[np.ndarray], np.ndarray], thresholds=TAILS
+) -> dict[str, float]:
     """All 2^31 odd words of a map from one word to one value."""
     stream = parameters(distribution, "float32")
     sums = Sums(thresholds)
@@ -157,11 +159,13 @@ def report(title: str, result: dict[str, float], variance: float, kurtosis: floa
     print(f"\n### {title}\n")
     print(f"- {result['inputs']:.0f} inputs; mean {result['mean']:g}; {result['zeros']:.0f} zeros")
     print(
-        f"- variance {result['variance']:.12f}, ideal {variance:.12f}: {result['variance'] / variance - 1:+.2e}, of which "
-        f"{result['discretised'] / variance - 1:+.2e} is the discretisation"
+        f"- variance {result['variance']:.12f}, ideal {variance:.12f}: {result['variance'] / variance - 1:+.2e}, "
+        f"of which {result['discretised'] / variance - 1:+.2e} is the discretisation"
     )
     print(f"- kurtosis {result['kurtosis']:.9f}, ideal {kurtosis:.9f}: {result['kurtosis'] / kurtosis - 1:+.2e}")
-    print(f"- magnitudes from {result['smallest']:.4g} to {result['largest']:.9g}; largest error {result['ulp']:.2f} ulp")
+    print(
+        f"- magnitudes from {result['smallest']:.4g} to {result['largest']:.9g}; largest error {result['ulp']:.2f} ulp"
+    )
     for name, ideal in tails.items():
         got = result[name]
         relative = f"{got / ideal - 1:+.2e}" if ideal else "exact" if not got else "WRONG"
@@ -188,7 +192,9 @@ def main() -> None:
         "kurtosis": r["kurtosis"] * a["kurtosis"], "smallest": r["smallest"] * a["smallest"], "largest": r["largest"],
         "ulp": r["ulp"] + a["ulp"] + 0.5,
     }  # fmt: skip
-    report("normal(std=1): the product", z | {k: v for k, v in r.items() if k.startswith("tail")}, 1.0, 3.0, normal_tails())
+    report(
+        "normal(std=1): the product", z | {k: v for k, v in r.items() if k.startswith("tail")}, 1.0, 3.0, normal_tails()
+    )
     for c, thresholds in ((2.0, (0.5, 1.0, 1.5, 1.9)), (3.0, (1.0, 2.0, 2.9)), (math.inf, TAILS)):
         moments = stats.truncnorm(-c, c).stats("vk") if c < 9 else (1.0, 0.0)
         result = direct(Distribution("truncated_normal", 1.0, -c, c), truncated_quantile(-c, c), thresholds)

@@ -1,4 +1,4 @@
-"""Tier 4: the API: scales, aliases, signatures, seeds; and each bad input, which is refused before anything is written."""
+"""Tier 4: the API: scales, aliases, signatures, seeds; and bad input, which is refused before anything is written."""
 
 import inspect
 from math import inf, nan, sqrt
@@ -23,7 +23,8 @@ def test_bounds_and_deviations():
 
 @pytest.mark.parametrize("kind", ["uniform", "normal", "truncated_normal"])
 @pytest.mark.parametrize(
-    ("family", "variance"), [("xavier", 2 / 1000), ("glorot", 2 / 1000), ("he", 2 / 600), ("kaiming", 2 / 600), ("lecun", 1 / 600)]
+    ("family", "variance"),
+    [("xavier", 2 / 1000), ("glorot", 2 / 1000), ("he", 2 / 600), ("kaiming", 2 / 600), ("lecun", 1 / 600)],
 )
 def test_families(family, kind, variance):
     weights = getattr(xf, f"{family}_{kind}")(FAN, seed=3)
@@ -43,7 +44,9 @@ def test_modes(mode, n):
 
 def test_one_body():
     keywords = {"seed": 5, "name": "w"}
-    assert (xf.xavier_uniform(FAN, gain=1.5, **keywords) == xf.uniform(FAN, bound=1.5 * sqrt(3 / 500), **keywords)).all()
+    assert (
+        xf.xavier_uniform(FAN, gain=1.5, **keywords) == xf.uniform(FAN, bound=1.5 * sqrt(3 / 500), **keywords)
+    ).all()
     assert (xf.xavier_normal(FAN, **keywords) == xf.normal(FAN, std=sqrt(1 / 500), **keywords)).all()
     wide = sqrt(1 / 500) / 0.87962566103423978
     assert (xf.xavier_truncated_normal(FAN, **keywords) == xf.truncated_normal(FAN, std=wide, **keywords)).all()
@@ -85,7 +88,8 @@ def test_constant_rounds_to_the_dtype(ml_dtypes):
     ("nonlinearity", "param", "gain"),
     [
         ("linear", None, 1), ("identity", None, 1), ("sigmoid", None, 1), ("conv1d", None, 1), ("conv2d", None, 1),
-        ("conv3d", None, 1), ("conv_transpose1d", None, 1), ("conv_transpose2d", None, 1), ("conv_transpose3d", None, 1),
+        ("conv3d", None, 1),
+        ("conv_transpose1d", None, 1), ("conv_transpose2d", None, 1), ("conv_transpose3d", None, 1),
         ("tanh", None, 5 / 3), ("relu", None, sqrt(2)), ("selu", None, 0.75),
         ("leaky_relu", None, sqrt(2 / (1 + 0.01**2))), ("leaky_relu", 0.2, sqrt(2 / (1 + 0.2**2))),
     ],
@@ -95,7 +99,7 @@ def test_gains(nonlinearity, param, gain):
 
 
 def test_unknown_gain():
-    with pytest.raises(ValueError, match="nonlinearity must be one of .*leaky_relu; got 'gelu'"):
+    with pytest.raises(ValueError, match=r"nonlinearity must be one of .*leaky_relu; got 'gelu'"):
         xf.calculate_gain("gelu")
 
 
@@ -116,8 +120,8 @@ def test_one_call_shape(name):
 def test_signature():
     parameters = inspect.signature(xf.xavier_uniform).parameters.values()
     assert [(p.name, p.default) for p in parameters] == [
-        ("shape", None), ("gain", 1.0), ("seed", None), ("name", ""), ("dtype", "float32"), ("out", None), ("layout", None),
-        ("groups", 1), ("fan_in", None), ("fan_out", None), ("threads", None),
+        ("shape", None), ("gain", 1.0), ("seed", None), ("name", ""), ("dtype", "float32"), ("out", None), 
+        ("layout", None), ("groups", 1), ("fan_in", None), ("fan_out", None), ("threads", None),
     ]  # fmt: skip
 
 

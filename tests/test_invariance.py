@@ -79,9 +79,12 @@ def layouts(shape, dtype):
     yield "rows apart", of(n * size * 3).view(dtype).reshape(-1, *shape[1:])[: 3 * shape[0] : 3]
     yield "backwards", of(n * size).view(dtype).reshape(shape)[::-1, ..., ::-1]
     yield "one axis backwards", of(n * size).view(dtype).reshape(shape)[:, ::-1]
-    yield "within", of(int(np.prod([s + 2 for s in shape])) * size).view(dtype).reshape([s + 2 for s in shape])[
-        tuple(slice(1, -1) for _ in shape)
-    ]
+    yield (
+        "within",
+        of(int(np.prod([s + 2 for s in shape])) * size)
+        .view(dtype)
+        .reshape([s + 2 for s in shape])[tuple(slice(1, -1) for _ in shape)],
+    )
     record = np.dtype([("pad", "u1"), ("value", dtype)])
     yield "in records", of(n * record.itemsize).view(record)["value"].reshape(shape)
     for axes in itertools.permutations(range(len(shape))):
@@ -110,7 +113,11 @@ def test_layouts(use_level, ml_dtypes, shape, dtype):
 def test_large_strided(threads):
     shape = (1500, 1100)
     want = draw("uniform", shape)
-    for out in (np.empty(shape, "f4", order="F"), np.empty((1500, 1300), "f4")[:, 100:1200], np.empty((3000, 1100), "f4")[::-2]):
+    for out in (
+        np.empty(shape, "f4", order="F"),
+        np.empty((1500, 1300), "f4")[:, 100:1200],
+        np.empty((3000, 1100), "f4")[::-2],
+    ):
         assert (draw("uniform", None, out=out, threads=threads) == want).all()
 
 
@@ -174,7 +181,9 @@ def test_streams_differ():
         assert (xf.uniform(1000, seed=seed, name=name) != first).mean() > 0.99
 
 
-@pytest.mark.parametrize("spelling", ["float32", "f4", np.float32, np.dtype("f4"), "<f4" if np.little_endian else ">f4"])
+@pytest.mark.parametrize(
+    "spelling", ["float32", "f4", np.float32, np.dtype("f4"), "<f4" if np.little_endian else ">f4"]
+)
 def test_dtype_spellings(spelling):
     assert resolve_dtype(spelling) == "float32"
     assert draw("uniform", 3, dtype=spelling).dtype == np.float32

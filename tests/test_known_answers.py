@@ -23,7 +23,9 @@ def test_reference(vector):
 
 @pytest.mark.parametrize(
     # Positions are 64-bit numbers of words: they reach the blocks below 2^60 of nonce 0.
-    "vector", [v for v in VECTORS if int(v[2]) < 1 << 60 and not int(v[3], 16)], ids=lambda vector: vector[0]
+    "vector",
+    [v for v in VECTORS if int(v[2]) < 1 << 60 and not int(v[3], 16)],
+    ids=lambda vector: vector[0],
 )
 def test_level(vector, level):
     _, key, counter, _, stream = vector

@@ -118,6 +118,8 @@ def test_scatter(level):
         for begin in (0, 1, n // 2):
             memory[:] = -9
             index = np.array(np.unravel_index(begin, shape), np.int64).tobytes()
-            level.scatter(*source[:2], KEY, source[2], memory[4 * n :].ctypes.data, 300 + begin, n - begin, layout, index)
+            level.scatter(
+                *source[:2], KEY, source[2], memory[4 * n :].ctypes.data, 300 + begin, n - begin, layout, index
+            )
             assert base.tobytes()[begin * 4 :] == expected(source, 300 + begin, n - begin)
             assert np.count_nonzero(memory == -9) == memory.size - (n - begin)

@@ -110,7 +110,8 @@ def test_interrupted(threads, kind):
         import xavierfast as xf
         size = 100_000_000_000
         # Address space without memory: pages come as they are written.
-        memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000))
+        unreserved = getattr(mmap, "MAP_NORESERVE", 0x4000)
+        memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | unreserved)
         sent = []
 
         def interrupt():

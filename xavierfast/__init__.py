@@ -5,7 +5,7 @@ from .initializers import *  # noqa: F403
 from .initializers import __all__ as _initializers
 from .kernels import level
 
-__all__ = ["__version__", "fans", "level", *_initializers]
+__all__ = ["fans", "level", *_initializers]
 
 
 def __getattr__(name: str) -> str:

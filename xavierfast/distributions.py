@@ -160,7 +160,7 @@ def parameters(distribution: Distribution, dtype: str) -> Stream:
     bounds = -_round_down(dtype, -low * scale), _round_down(dtype, high * scale)
     if bounds[0] > bounds[1]:
         raise ValueError(
-            f"no {dtype} lies between low * std and high * std, {low * scale!r} and {high * scale!r}: give a wider dtype"
+            f"no {dtype} lies between low * std and high * std, {low * scale!r} and {high * scale!r}: use a wider dtype"
         )
     with localcontext(_DECIMAL):
         if low == -high and form != kernels.FLOAT64:

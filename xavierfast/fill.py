@@ -175,7 +175,7 @@ def fill(stream: Stream, key: bytes, out: np.ndarray[Any, Any], position: int, t
     distribution, form, p = stream
     size = out.itemsize
     n = out.size
-    address = out.__array_interface__["data"][0]
+    address = kernels.address(out)
     if out.flags.c_contiguous:
         if out.nbytes < PARALLEL:
             kernels.fill(distribution, form, key, p, address, position, n)
@@ -185,6 +185,9 @@ def fill(stream: Stream, key: bytes, out: np.ndarray[Any, Any], position: int, t
         def work(begin: int, end: int, out: object = out) -> None:  # keeps the memory while a helper writes
             kernels.fill(distribution, form, key, p, address + begin * size, position + begin, end - begin, streaming)
     elif n:
+        if out.nbytes > PIECE and abs(out.strides[-1]) > min(map(abs, out.strides)):
+            _fill_blocks(stream, key, out, position, threads)
+            return
         shape, strides = _collapse(out.shape, out.strides)
         layout = pack(f"{2 * len(shape)}q", *shape, *strides)
 
@@ -195,6 +198,27 @@ def fill(stream: Stream, key: bytes, out: np.ndarray[Any, Any], position: int, t
         return
     threads = check_threads(threads) if out.nbytes >= PARALLEL else 1
     share_out(n, kernels.TILE, PIECE // size, threads, work)
+
+
+def _fill_blocks(stream: Stream, key: bytes, out: np.ndarray[Any, Any], position: int, threads: int | None) -> None:
+    """Fortran order and its like: blocks in C order that a cache holds, which NumPy copies in the order of `out`."""
+    row = out[0].size
+    if row * out.itemsize > PIECE:
+        for k, part in enumerate(out):
+            fill(stream, key, part, position + k * row, threads)
+        return
+    out = out.view(np.dtype(f"u{out.itemsize}"))  # whose copies need no GIL
+
+    rows = PIECE // (row * out.itemsize)
+
+    def work(begin: int, end: int) -> None:
+        for first in range(begin, end, rows):
+            target = out[first : min(first + rows, end)]
+            block = np.empty(target.shape, out.dtype)
+            fill(stream, key, block, position + first * row, 1)
+            target[...] = block
+
+    share_out(len(out), rows, rows, check_threads(threads), work)
 
 
 def _collapse(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[list[int], list[int]]:

@@ -81,7 +81,7 @@ class Initializer(Protocol):
 
 
 def _initializer(distribution: Callable[..., Distribution]) -> Initializer:
-    """The public function of a distribution, which has parameters of its own and takes the fans first if it needs them."""
+    """The public function of a distribution, which has parameters of its own and takes `fan` first if it needs it."""
     own = list(inspect.signature(distribution).parameters.values())
     needs_fans = bool(own) and own[0].name == "fan"
 
@@ -163,7 +163,13 @@ def _buffer(out: Any, dtype: str, shape: Shape | None) -> Array:
                 asked = "a multiple of" if shape is None else f"{check_shape(shape)} of"
                 raise ValueError(f"out must hold {asked} {dtype}, got {array.nbytes} contiguous bytes") from None
     if array.dtype.name != dtype and not (dtype == "bfloat16" and array.dtype == np.uint16):
-        hint = " or uint16" if dtype == "bfloat16" else f"; pass dtype={array.dtype.name!r}" if array.dtype.kind == "f" else ""
+        hint = (
+            " or uint16"
+            if dtype == "bfloat16"
+            else f"; pass dtype={array.dtype.name!r}"
+            if array.dtype.kind == "f"
+            else ""
+        )
         raise TypeError(f"out must hold {dtype} (the dtype to fill){hint}, got an array of {array.dtype}")
     if not array.dtype.isnative:
         raise TypeError(f"out must have this machine's byte order, got {array.dtype.str!r}: fill a native array first")
@@ -173,9 +179,13 @@ def _buffer(out: Any, dtype: str, shape: Shape | None) -> Array:
         raise ValueError(f"shape and out must agree, got {check_shape(shape)} and an array of {array.shape}")
     if not array.flags.c_contiguous and array.size:
         reach = array.itemsize
-        for stride, size in sorted((abs(stride), size) for stride, size in zip(array.strides, array.shape, strict=True)):
+        for stride, size in sorted(
+            (abs(stride), size) for stride, size in zip(array.strides, array.shape, strict=True)
+        ):
             if size > 1 and stride < reach:
-                raise ValueError(f"out must not overlap itself, got the shape {array.shape} with strides {array.strides}")
+                raise ValueError(
+                    f"out must not overlap itself, got the shape {array.shape} with strides {array.strides}"
+                )
             reach += (size - 1) * stride
     return array
 
@@ -221,7 +231,9 @@ def _scaled(kind: str, gain: float, mode: str, fan: Fan) -> Distribution:
 
 
 @_initializer
-def variance_scaling(fan: Fan, *, scale: float = 1.0, mode: str = "fan_in", distribution: str = "truncated_normal") -> Distribution:
+def variance_scaling(
+    fan: Fan, *, scale: float = 1.0, mode: str = "fan_in", distribution: str = "truncated_normal"
+) -> Distribution:
     """Values of mean 0 and variance scale / n, n the fan of the mode.
 
     Parameters
@@ -299,7 +311,7 @@ def xavier_uniform(fan: Fan, *, gain: float = 1.0) -> Distribution:
 
 @_initializer
 def xavier_normal(fan: Fan, *, gain: float = 1.0) -> Distribution:
-    """Normal with standard deviation gain * sqrt(2 / (fan_in + fan_out)), not truncated: Glorot and Bengio (2010), eq. 12.
+    """Normal, not truncated, with standard deviation gain * sqrt(2 / (fan_in + fan_out)): Glorot, Bengio (2010), eq. 12.
 
     PyTorch's ``xavier_normal_``. What Keras, JAX and TensorFlow call glorot_normal is
     :func:`xavier_truncated_normal`. Parameters as in :func:`xavier_uniform`.

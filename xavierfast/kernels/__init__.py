@@ -15,7 +15,7 @@ except ImportError as error:
         "pip install ."
     ) from error
 
-__all__ = ["fill", "level", "levels", "scatter", "values"]
+__all__ = ["address", "fill", "level", "levels", "scatter", "values"]
 
 # Must match the enums in kernels.pxi.
 WORDS, CONSTANT, UNIFORM, NORMAL, TRUNCATED, WIDE, QUANTILE = range(7)
@@ -30,6 +30,7 @@ if level not in levels:
         f"got {level!r}: unset it for the best one"
     )
 _module = import_module(f"{__name__}.{level}")
+address = _module.address
 fill = _module.fill
 scatter = _module.scatter
 values = _module.values

@@ -1,1 +1,4 @@
-from .portable import fill as fill, scatter as scatter, values as values
+from .portable import address as address
+from .portable import fill as fill
+from .portable import scatter as scatter
+from .portable import values as values
