@@ -311,7 +311,7 @@ def xavier_uniform(fan: Fan, *, gain: float = 1.0) -> Distribution:
 
 @_initializer
 def xavier_normal(fan: Fan, *, gain: float = 1.0) -> Distribution:
-    """Normal, not truncated, with standard deviation gain * sqrt(2 / (fan_in + fan_out)): Glorot, Bengio (2010), eq. 12.
+    """Normal, not truncated, with standard deviation gain * sqrt(2 / (fan_in + fan_out)): Glorot and Bengio, eq. 12.
 
     PyTorch's ``xavier_normal_``. What Keras, JAX and TensorFlow call glorot_normal is
     :func:`xavier_truncated_normal`. Parameters as in :func:`xavier_uniform`.
