@@ -42,7 +42,7 @@ def measure(benchmark):
         benchmark.group = group
         benchmark.extra_info.update(size=size, elements=elements)
         if size >= 1 << 30:
-            benchmark.pedantic(call, rounds=3)
+            benchmark.pedantic(call, rounds=6)
         elif size >= 1 << 24:
             call()
             benchmark.pedantic(call, rounds=5)
@@ -65,7 +65,9 @@ def machine():
             return f"{name} -"
 
     cpu = cpuinfo.get_cpu_info()
-    brand = f"{cpu.get('brand_raw', cpu.get('arch_string_raw'))}, model {cpu.get('model')} stepping {cpu.get('stepping')}"
+    brand = (
+        f"{cpu.get('brand_raw', cpu.get('arch_string_raw'))}, model {cpu.get('model')} stepping {cpu.get('stepping')}"
+    )
     peers = ", ".join(map(installed, ("numpy", "torch", "jax", "mkl")))
     return (
         f"{brand}, {default_threads()} CPUs; xavierfast {xf.__version__}, level {xf.level}; {peers}; "

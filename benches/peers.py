@@ -72,7 +72,12 @@ class Mkl:
 
         def part(k, array):
             status = function(
-                method, streams[k], ctypes.c_int(array.size), ctypes.c_void_p(array.ctypes.data), real(first), real(second)
+                method,
+                streams[k],
+                ctypes.c_int(array.size),
+                ctypes.c_void_p(array.ctypes.data),
+                real(first),
+                real(second),
             )
             assert status == 0
 

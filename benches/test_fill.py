@@ -12,13 +12,15 @@ from xavierfast.fill import default_threads
 SIZES = {"16 KiB": 1 << 14, "1 MiB": 1 << 20, "256 MiB": 1 << 28}
 THREADS = sorted({1, default_threads()})
 OURS = {
-    "uniform": lambda out, threads, dtype: lambda: xf.uniform(out=out, bound=0.05, seed=0, dtype=dtype, threads=threads),
-    "normal": lambda out, threads, dtype: lambda: xf.normal(out=out, std=0.02, seed=0, dtype=dtype, threads=threads),
-    "truncated": lambda out, threads, dtype: lambda: xf.truncated_normal(
-        out=out, std=0.02, seed=0, dtype=dtype, threads=threads
+    "uniform": lambda out, threads, dtype: (
+        lambda: xf.uniform(out=out, bound=0.05, seed=0, dtype=dtype, threads=threads)
     ),
-    "truncated 3": lambda out, threads, dtype: lambda: xf.truncated_normal(
-        out=out, std=0.02, low=-3, high=3, seed=0, dtype=dtype, threads=threads
+    "normal": lambda out, threads, dtype: lambda: xf.normal(out=out, std=0.02, seed=0, dtype=dtype, threads=threads),
+    "truncated": lambda out, threads, dtype: (
+        lambda: xf.truncated_normal(out=out, std=0.02, seed=0, dtype=dtype, threads=threads)
+    ),
+    "truncated 3": lambda out, threads, dtype: (
+        lambda: xf.truncated_normal(out=out, std=0.02, low=-3, high=3, seed=0, dtype=dtype, threads=threads)
     ),
 }
 
@@ -40,8 +42,10 @@ def torch(name, *arguments):
         torch.set_num_threads(threads)
         tensor = torch.empty(out.size, dtype=getattr(torch, out.dtype.name))
         tensor.fill_(1)
-        return lambda: getattr(tensor, name)(*arguments) if hasattr(tensor, name) else getattr(torch.nn.init, name)(
-            tensor, *arguments
+        return lambda: (
+            getattr(tensor, name)(*arguments)
+            if hasattr(tensor, name)
+            else getattr(torch.nn.init, name)(tensor, *arguments)
         )
 
     return prepare
@@ -130,10 +134,10 @@ def test_fresh(measure, who):
     threads = default_threads()
 
     def call():
-        out = np.empty(FRESH // 4, np.float32)
         if who == "xavierfast":
-            xf.uniform(out=out, bound=0.05, seed=0, threads=threads)
+            xf.uniform(FRESH // 4, bound=0.05, seed=0, threads=threads)
         else:
+            out = np.empty(FRESH // 4, np.float32)
             {"np.empty + memset": memset, "np.empty + ndarray.fill": ndarray_fill, "numpy": numpy_uniform}[who](
                 out, threads
             )()

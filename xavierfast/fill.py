@@ -30,9 +30,11 @@ __all__ = ["check_threads", "default_threads", "fill"]
 # 0.9 MiB of uniforms or 0.4 MiB of normals; smaller pieces meet at the GIL too often.
 PARALLEL = 1 << 21
 PIECE = 1 << 19
-# Ordinary stores are faster into what the last-level cache keeps (14 GB/s against 12.6 on one core of a Sapphire
-# Rapids at 32 MiB), streaming ones beyond (12.6 against 7.3 at 64 MiB).
+# Streaming stores pay where ordinary ones wait for memory: beyond what the last-level cache keeps (12.8 GB/s against
+# 7.9 on one core of a Sapphire Rapids, but 12.6 against 14.2 at 32 MiB), from kernels that are faster than that, and
+# into pages that exist: a new page was just cleared, so it is in the cache (6.5 against 9.4 GB/s on two cores).
 STREAMING = 1 << 25
+FASTER_THAN_MEMORY = {kernels.CONSTANT} if kernels.level == "portable" else {kernels.CONSTANT, kernels.UNIFORM}
 # Seconds that a piece should take.
 SHORT, LONG = 0.005, 0.02
 
@@ -167,10 +169,13 @@ def share_out(total: int, grain: int, least: int, threads: int, work: Callable[[
 # ---- fill
 
 
-def fill(stream: Stream, key: bytes, out: np.ndarray[Any, Any], position: int, threads: int | None) -> None:
+def fill(
+    stream: Stream, key: bytes, out: np.ndarray[Any, Any], position: int, threads: int | None, new: bool = False
+) -> None:
     """Write elements `position`, `position + 1`, ... of a stream into `out`, in its logical C order.
 
-    `stream` is what ``distributions.parameters`` gives; `out` is writable, native, and does not overlap itself.
+    `stream` is what ``distributions.parameters`` gives; `out` is writable, native, and does not overlap itself. It is
+    `new` if its memory has not been touched.
     """
     distribution, form, p = stream
     size = out.itemsize
@@ -180,7 +185,7 @@ def fill(stream: Stream, key: bytes, out: np.ndarray[Any, Any], position: int, t
         if out.nbytes < PARALLEL:
             kernels.fill(distribution, form, key, p, address, position, n)
             return
-        streaming = out.nbytes > STREAMING
+        streaming = out.nbytes > STREAMING and distribution in FASTER_THAN_MEMORY and not new
 
         def work(begin: int, end: int, out: object = out) -> None:  # keeps the memory while a helper writes
             kernels.fill(distribution, form, key, p, address + begin * size, position + begin, end - begin, streaming)

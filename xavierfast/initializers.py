@@ -119,7 +119,7 @@ def _initializer(distribution: Callable[..., Distribution]) -> Initializer:
         source = stream(drawn, dtype, key)
         if out is None:
             array = _empty(sizes, dtype)
-        fill(source, key, array, 0, threads)
+        fill(source, key, array, 0, threads, new=out is None)
         return array
 
     _, *shared = inspect.signature(initializer, follow_wrapped=False).parameters.values()
