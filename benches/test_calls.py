@@ -31,6 +31,11 @@ def jax(shape):
     return lambda: draw(key, shape).block_until_ready()
 
 
+def into(shape):
+    out = np.ones(shape, np.float32)
+    return lambda: xf.xavier_uniform(out=out, seed=0, name="w")
+
+
 CALLS = {
     "xavierfast": lambda shape: lambda: xf.xavier_uniform(shape, seed=0, name="w"),
     "xavierfast, out=": lambda shape: (

@@ -111,10 +111,7 @@ CASES = [
 def test_warm(measure, at_level, group, who, distribution, dtype, size, threads):
     if threads > 1 and SIZES[size] < 1 << 24:
         pytest.skip("small arrays are filled by one thread")
-    if dtype == "bfloat16":
-        out = warm(SIZES[size], peer("ml_dtypes").bfloat16)
-    else:
-        out = warm(SIZES[size], dtype)
+    out = warm(SIZES[size], peer("ml_dtypes").bfloat16 if dtype == "bfloat16" else dtype)
     if who.startswith("xavierfast"):
         at_level(who.split()[1])
         call = OURS[distribution](out, threads, dtype)
