@@ -94,7 +94,8 @@ def pytest_terminal_summary(terminalreporter, config):
                 write(f"  {bench.extra_info['import_seconds'] * 1e3:.1f} ms, median of 11 processes")
                 continue
             rate = (
-                f"{size / best / 1e9:8.2f} GB/s {elements / best / 1e9:8.3f} G/s, median {size / median / 1e9:7.2f} GB/s"
+                f"{size / best / 1e9:8.2f} GB/s {elements / best / 1e9:8.3f} G/s, "
+                f"median {size / median / 1e9:8.2f} GB/s"
                 if size > 1 << 20
                 else f"{best * 1e6:8.1f} us, {size / best / 1e9:7.2f} GB/s, median {median * 1e6:8.1f} us"
             )

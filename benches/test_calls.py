@@ -38,9 +38,7 @@ def into(shape):
 
 CALLS = {
     "xavierfast": lambda shape: lambda: xf.xavier_uniform(shape, seed=0, name="w"),
-    "xavierfast, out=": lambda shape: (
-        lambda out=np.ones(shape, np.float32): xf.xavier_uniform(out=out, seed=0, name="w")
-    ),  # noqa: B008
+    "xavierfast, out=": into,
     "numpy": numpy,
     "torch": torch,
     "jax": jax,
