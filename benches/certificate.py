@@ -22,7 +22,7 @@ TAILS = (3.0, 4.0, 5.0, 5.5, 6.0)
 
 def run(stream, words: np.ndarray) -> np.ndarray:
     """The float32 values of words, a multiple of 256 of them."""
-    kernel, form, p = stream
+    kernel, form, p, _ = stream
     out = np.empty(words.shape, np.float32)
     kernels.values(kernel, form, p, words.ctypes.data, out.ctypes.data, words.size // 256)
     return out

@@ -31,7 +31,7 @@ def level(request):
 def use_level(level, monkeypatch):
     """The public functions run at each level."""
     monkeypatch.setattr(kernels, "fill", level.fill)
-    monkeypatch.setattr(kernels, "scatter", level.scatter)
+    monkeypatch.setattr(kernels, "gather", level.gather)
     return level
 
 

@@ -5,10 +5,11 @@ import pytest
 import reference
 
 from xavierfast import kernels
-from xavierfast.distributions import DTYPES, Distribution, parameters
+from xavierfast.distributions import Distribution, parameters
 
 KEY = bytes(range(7, 39))
 INF = float("inf")
+DTYPES = ("float32", "float64", "float16", "bfloat16")
 DISTRIBUTIONS = {
     "constant": Distribution("constant", -1.37),
     "uniform": Distribution("uniform", 0.3),
@@ -92,34 +93,35 @@ def test_offsets_and_streaming(level, streaming, dtype):
 
 
 def test_words(level):
-    source = (kernels.WORDS, kernels.UINT32, ())
+    source = (kernels.WORDS, kernels.UINT32, (), 0.0)
     for position in POSITIONS:
         assert filled(level, source, position, 777) == expected(source, position, 777)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_values_of_given_words(level, dtype):
-    kernel, form, p = stream("normal", dtype)
+    kernel, form, p, _ = stream("normal", dtype)
     words = np.ascontiguousarray(reference.tiles(KEY, 5, 3))
     itemsize = {"float64": 8, "float32": 4}.get(dtype, 2)
     out = np.zeros(3 * (128 if dtype == "float64" else 256) * itemsize, np.uint8)
     level.values(kernel, form, p, words.ctypes.data, out.ctypes.data, 3)
     n = out.size // itemsize
-    assert out.tobytes() == expected((kernel, form, p), 5 * n // 3, n)
+    assert out.tobytes() == expected((kernel, form, p, 0.0), 5 * n // 3, n)
 
 
-def test_scatter(level):
+def test_gather(level):
+    """Strided memory from any element of the stream on; its order there is another tier's matter."""
     source = stream("uniform", "float32")
     for shape, strides in (((6, 50), (4, 24)), ((3, 5, 40), (-4, 12, 60)), ((7,), (-8,))):
         n = int(np.prod(shape))
         memory = np.full(8 * n, -9, np.float32)
         base = np.lib.stride_tricks.as_strided(memory[4 * n :], shape, strides)
-        layout = np.array([*shape, *strides], np.int64).tobytes()
+        steps = np.cumprod((1, *shape[:0:-1]))[::-1]
+        layout = np.array([*shape, *strides, *steps], np.int64).tobytes()
         for begin in (0, 1, n // 2):
             memory[:] = -9
             index = np.array(np.unravel_index(begin, shape), np.int64).tobytes()
-            level.scatter(
-                *source[:2], KEY, source[2], memory[4 * n :].ctypes.data, 300 + begin, n - begin, layout, index
-            )
+            out = memory[4 * n :].ctypes.data
+            level.gather(*source[:2], KEY, source[2], out, 300, n - begin, layout, index)
             assert base.tobytes()[begin * 4 :] == expected(source, 300 + begin, n - begin)
             assert np.count_nonzero(memory == -9) == memory.size - (n - begin)

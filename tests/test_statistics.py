@@ -9,8 +9,8 @@ import pytest
 from scipy import stats
 
 import xavierfast as xf
-from xavierfast.distributions import DTYPES
 
+DTYPES = ("float32", "float64", "float16", "bfloat16")
 N = 4_000_000
 Z = 4.5  # standard errors: two-sided 7e-6
 P = 1e-5

@@ -233,7 +233,12 @@ def test_imports_numpy_alone():
 
 
 def test_collapsed_axes():
+    def collapsed(array, steps=None):
+        return fill._collapse(array.shape, array.strides, steps or fill.c_steps(array.shape))
+
     array = np.zeros((4, 6, 5, 1, 3), np.float32)
-    assert fill._collapse(array.shape, array.strides) == ([360], [4])
-    assert fill._collapse(array[:, ::2].shape, array[:, ::2].strides) == ([12, 15], [120, 4])
-    assert fill._collapse(array[::2].shape, array[::2].strides) == ([2, 90], [720, 4])
+    assert collapsed(array) == ((360,), (4,), (1,))
+    assert collapsed(array[:, ::2]) == ((12, 15), (120, 4), (15, 1))
+    assert collapsed(array[::2]) == ((2, 90), (720, 4), (90, 1))
+    assert collapsed(array[:1, :1, :1, :, :1])[0] == (1,)
+    assert collapsed(np.zeros((3, 4)), (8, 1)) == ((3, 4), (32, 8), (8, 1))

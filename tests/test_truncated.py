@@ -56,7 +56,7 @@ def exact(v, low, high):
 
 
 def values(bounds, dtype, words):
-    kernel, form, p = parameters(Distribution("truncated_normal", 1.0, *bounds), dtype)
+    kernel, form, p, _ = parameters(Distribution("truncated_normal", 1.0, *bounds), dtype)
     out = np.zeros(len(words) // (2 if dtype == "float64" else 1), dtype)
     kernels.values(kernel, form, p, words.ctypes.data, out.ctypes.data, len(words) // 256)
     return out

@@ -4,8 +4,9 @@ from .fans import fans
 from .initializers import *  # noqa: F403
 from .initializers import __all__ as _initializers
 from .kernels import level
+from .table import Table
 
-__all__ = ["fans", "level", *_initializers]
+__all__ = ["Table", "fans", "level", *_initializers]
 
 
 def __getattr__(name: str) -> str:

@@ -6,23 +6,38 @@ decimal arithmetic, whose exp and ln are correctly rounded; never by a libm, whi
 """
 
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, localcontext
-from functools import lru_cache
-from math import inf, isfinite
+from functools import cache, lru_cache
+from math import inf, isfinite, sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import kernels
 
-__all__ = ["DTYPES", "Distribution", "Stream", "parameters", "resolve_dtype", "storage", "stream"]
+__all__ = [
+    "DTYPES",
+    "Distribution",
+    "Stream",
+    "expected_std",
+    "format_of",
+    "largest_magnitude",
+    "parameters",
+    "resolve_dtype",
+    "storage",
+    "stream",
+]
 
 
 class Distribution(NamedTuple):
     """``scale`` is the bound of "uniform", the standard deviation of "normal", that of the normal behind
-    "truncated_normal" (whose low and high are in units of it), the value of "constant"."""
+    "truncated_normal" (whose low and high are in units of it), the value of "constant".
+
+    Of complex values the modulus has the bound (uniform on the disk) or the truncation, and the standard deviation is
+    that of both parts together, sqrt(E |z|^2): as JAX defines them.
+    """
 
     kind: str
-    scale: float
+    scale: complex
     low: float = -inf
     high: float = inf
 
@@ -30,23 +45,35 @@ class Distribution(NamedTuple):
 # ---- dtypes
 
 
-class _Format(NamedTuple):
+class Format(NamedTuple):
     form: int  # of the kernels
-    storage: np.dtype[Any] | None
+    storage: np.dtype[Any] | None  # None: of ml_dtypes
     largest: float
     smallest: float  # scale: below it values would be subnormal on the way, or round to 0
 
 
-DTYPES = {
-    "float32": _Format(kernels.FLOAT32, np.dtype("float32"), float(np.finfo("float32").max), 2.0**-80),
-    "float64": _Format(kernels.FLOAT64, np.dtype("float64"), float(np.finfo("float64").max), 2.0**-900),
-    "float16": _Format(kernels.FLOAT16, np.dtype("float16"), 65504.0, 2.0**-24),
-    "bfloat16": _Format(kernels.BFLOAT16, None, (2 - 2.0**-7) * 2.0**127, 2.0**-80),
+def _own(form: int, name: str, part: str, smallest: float) -> Format:
+    return Format(form, np.dtype(name), float(np.finfo(part).max), smallest)
+
+
+_FORMATS = {
+    "float32": _own(kernels.FLOAT32, "float32", "float32", 2.0**-80),
+    "float64": _own(kernels.FLOAT64, "float64", "float64", 2.0**-900),
+    "float16": _own(kernels.FLOAT16, "float16", "float16", 2.0**-24),
+    "bfloat16": Format(kernels.BFLOAT16, None, (2 - 2.0**-7) * 2.0**127, 2.0**-80),
+    "complex64": _own(kernels.COMPLEX64, "complex64", "float32", 2.0**-80),
+    "complex128": _own(kernels.COMPLEX128, "complex128", "float64", 2.0**-900),
 }
+# Real formats of ml_dtypes that have zero and a sign: float32 values, rounded once by ml_dtypes.
+_SMALL = (
+    "float8_e3m4", "float8_e4m3", "float8_e4m3b11fnuz", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2",
+    "float8_e5m2fnuz", "float6_e2m3fn", "float6_e3m2fn", "float4_e2m1fn",
+)  # fmt: skip
+DTYPES = (*_FORMATS, *_SMALL)
 
 
 def resolve_dtype(dtype: Any) -> str:
-    """The name of a dtype in DTYPES: its own, a NumPy dtype, or ``ml_dtypes.bfloat16``."""
+    """The name of a dtype in DTYPES: its own, a NumPy dtype, or one of ``ml_dtypes``."""
     if isinstance(dtype, str) and dtype in DTYPES:
         return dtype
     try:
@@ -60,26 +87,48 @@ def resolve_dtype(dtype: Any) -> str:
     return str(native.name)
 
 
-def storage(name: str) -> np.dtype[Any]:
-    """The NumPy dtype that holds a dtype of DTYPES."""
-    own = DTYPES[name].storage
-    if own is not None:
-        return own
+def _ml_dtype(name: str) -> np.dtype[Any]:
     try:
         import ml_dtypes
     except ImportError:
-        raise ImportError(
-            "an array of bfloat16 needs ml_dtypes (pip install ml_dtypes), or pass a uint16 array as out= for its bits"
-        ) from None
-    bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
-    return bfloat16
+        bits = ", or pass a uint16 array as out= for its bits" if name == "bfloat16" else ""
+        raise ImportError(f"an array of {name} needs ml_dtypes (pip install ml_dtypes){bits}") from None
+    if not hasattr(ml_dtypes, name):
+        raise ImportError(f"an array of {name} needs a newer ml_dtypes than {ml_dtypes.__version__}")
+    dtype: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
+    return dtype
+
+
+def storage(name: str) -> np.dtype[Any]:
+    """The NumPy dtype that holds a dtype of DTYPES."""
+    own = _FORMATS[name].storage if name in _FORMATS else None
+    return _ml_dtype(name) if own is None else own
+
+
+@cache
+def _small_numbers(name: str) -> np.ndarray[Any, Any]:
+    """All finite numbers of a dtype of one byte, ascending."""
+    numbers = np.arange(256, dtype=np.uint8).view(_ml_dtype(name)).astype(np.float64)
+    return np.unique(numbers[np.isfinite(numbers)])
+
+
+@cache
+def format_of(name: str) -> Format:
+    if name in _FORMATS:
+        return _FORMATS[name]
+    numbers = _small_numbers(name)
+    return Format(kernels.FLOAT32, _ml_dtype(name), float(numbers[-1]), float(numbers[numbers > 0][0]))
 
 
 def _round_down(name: str, value: float) -> float:
-    """The largest finite number of a dtype that is <= value."""
+    """The largest finite number of a real dtype that is <= value."""
+    largest = format_of(name).largest
+    value = max(min(value, largest), -largest)
     if name == "float64":
-        return min(value, DTYPES[name].largest)
-    value = max(min(value, DTYPES[name].largest), -DTYPES[name].largest)
+        return value
+    if name in _SMALL:
+        numbers = _small_numbers(name)
+        return float(numbers[np.searchsorted(numbers, value, side="right") - 1])
     if name == "bfloat16":
         single = np.float32(_round_down("float32", value))
         bits = single.view(np.uint32)
@@ -93,6 +142,7 @@ def _round_down(name: str, value: float) -> float:
 # ---- the normal distribution function, the same on every machine
 
 _DECIMAL = Context(prec=60, Emin=MIN_EMIN, Emax=MAX_EMAX)
+_NOTHING = Decimal("1e-30")  # a mass too small to matter, and to become subnormal on the way
 _HALF_LN_2PI = Decimal("0.918938533204672741780329736405617639861397473637783412817152")
 
 
@@ -123,12 +173,19 @@ def _upper_tail(x: float) -> Decimal:
 # ---- kernels' parameters
 
 
-Stream = tuple[int, int, tuple[float, ...]]
+class Stream(NamedTuple):
+    """What the kernels take. Where `limit` is not 0 they draw float32 values, which are clamped to +-limit and cast to
+    the dtype of the array."""
+
+    distribution: int
+    form: int
+    p: tuple[float, ...]
+    limit: float = 0.0
 
 
 @lru_cache(maxsize=1024)
 def parameters(distribution: Distribution, dtype: str) -> Stream:
-    """``(distribution, form, p)`` as the kernels take them.
+    """The kernel and its constants.
 
     Raises
     ------
@@ -136,27 +193,36 @@ def parameters(distribution: Distribution, dtype: str) -> Stream:
         If the dtype cannot hold what is asked for, or the bounds enclose nothing.
     """
     kind, scale, low, high = distribution
-    form, _, largest, smallest = DTYPES[dtype]
+    form, _, largest, smallest = format_of(dtype)
+    is_complex = dtype.startswith("complex")
+    limit = largest if dtype in _SMALL else 0.0
     if kind == "constant":
-        if abs(scale) > largest:
+        if max(abs(scale.real), abs(scale.imag)) > largest:
             raise ValueError(f"value must lie within the range of {dtype}, +-{largest:g}, got {scale!r}")
-        return kernels.CONSTANT, form, (scale,)
+        if scale.imag and not is_complex:
+            raise ValueError(f"value must be real for {dtype}, got {scale!r}")
+        return Stream(kernels.CONSTANT, form, (scale.real, scale.imag), limit)
+    scale = scale.real
     if scale == 0:
-        return kernels.CONSTANT, form, (0.0,)
+        return Stream(kernels.CONSTANT, form, (0.0, 0.0), limit)
     what = "bound" if kind == "uniform" else "standard deviation"
     extent = 1.0 if kind == "uniform" else _extent(low, high)
     if scale * extent > largest:
         raise ValueError(f"the {what} must be at most {largest / extent:g} for {dtype} not to overflow, got {scale!r}")
     if scale < smallest:
         raise ValueError(f"the {what} must be 0 or at least {smallest:g} for {dtype} not to underflow, got {scale!r}")
+    if is_complex:
+        return _complex_parameters(distribution, form)
     if kind == "uniform":
         if form == kernels.FLOAT64:
-            return kernels.UNIFORM, form, (scale * 2.0**-62,)
-        limit = np.float32(_round_down(dtype, scale))
-        pattern = np.float16(limit).view(np.uint16) if dtype == "float16" else limit.view(np.uint32) >> 16
-        return kernels.UNIFORM, form, (_round_down("float32", scale) * 2.0**-31, float(pattern))
+            return Stream(kernels.UNIFORM, form, (scale * 2.0**-62,))
+        last = _round_down(dtype, scale)
+        single = np.float32(last)
+        pattern = np.float16(single).view(np.uint16) if dtype == "float16" else single.view(np.uint32) >> 16
+        p = (_round_down("float32", scale) * 2.0**-31, float(pattern))
+        return Stream(kernels.UNIFORM, form, p, last if limit else 0.0)
     if kind == "normal":
-        return kernels.NORMAL, form, (scale,)
+        return Stream(kernels.NORMAL, form, (scale,), limit)
     bounds = -_round_down(dtype, -low * scale), _round_down(dtype, high * scale)
     if bounds[0] > bounds[1]:
         raise ValueError(
@@ -167,8 +233,29 @@ def parameters(distribution: Distribution, dtype: str) -> Stream:
             tail = _upper_tail(high)
             half = float((Decimal("0.5") - tail) * Decimal(2) ** -31)
             kernel = kernels.TRUNCATED if high <= 2 else kernels.WIDE
-            return kernel, form, (scale, *bounds, half, float(tail) if tail > Decimal("1e-30") else 0.0)
-        return kernels.QUANTILE, form, (scale, *bounds, *_masses(low, high))
+            tail_mass = float(tail) if tail > _NOTHING else 0.0
+            return Stream(kernel, form, (scale, *bounds, half, tail_mass), limit)
+        return Stream(kernels.QUANTILE, form, (scale, *bounds, *_masses(low, high)), limit)
+
+
+def _complex_parameters(distribution: Distribution, form: int) -> Stream:
+    kind, scale, low, high = distribution
+    scale = scale.real
+    # A radius, a cosine and a sine of 2.5 ulp each: room for their rounding keeps the modulus within its bound.
+    room = 1 - (2.0**-20 if form == kernels.COMPLEX64 else 2.0**-49)
+    if kind == "uniform":
+        return Stream(kernels.UNIFORM, form, (scale * room,))
+    if low != -high:
+        raise ValueError(f"low must be -high for complex values, whose modulus is truncated, got {low!r} and {high!r}")
+    if high == inf:
+        return Stream(kernels.NORMAL, form, (scale * sqrt(0.5), inf, 1.0, 0.0))
+    with localcontext(_DECIMAL):
+        rest = (-(Decimal(high) ** 2)).exp()  # P(|z| > c) of a complex normal of standard deviation 1
+        return Stream(
+            kernels.NORMAL,
+            form,
+            (scale * sqrt(0.5), high * scale * room, float(1 - rest), float(rest) if rest > _NOTHING else 0.0),
+        )
 
 
 def _masses(low: float, high: float) -> tuple[float, ...]:
@@ -194,13 +281,51 @@ def _extent(low: float, high: float) -> float:
     return max(ends) if len(ends) == 2 else (ends[0] if ends else 0.0) + 9.5
 
 
+def largest_magnitude(distribution: Distribution) -> float | None:
+    """What no value exceeds; None where only the number of random bits limits it."""
+    kind, scale, low, high = distribution
+    if kind == "constant":
+        return abs(scale)
+    if kind in ("uniform", "random_constant"):
+        return scale.real
+    return scale.real * max(-low, high) if max(-low, high) < inf else None
+
+
+def expected_std(distribution: Distribution, dtype: str) -> float:
+    """sqrt(E |x - E x|^2) of the elements of one table."""
+    kind, scale, low, high = distribution
+    is_complex = dtype.startswith("complex")
+    if kind in ("constant", "random_constant"):
+        return 0.0
+    if kind == "uniform":
+        return scale.real / sqrt(2 if is_complex else 3)
+    if low == -inf and high == inf:
+        return scale.real
+    with localcontext(_DECIMAL):
+        if is_complex:
+            c2 = Decimal(high) ** 2
+            return scale.real * float((1 - c2 / (c2.exp() - 1)).sqrt())
+        # Johnson, Kotz and Balakrishnan (1994), 13.134-135, from the tail in which both bounds lie
+        a, b = (low, high) if abs(low) < abs(high) else (-high, -low)
+        unit = _ln_upper_tail(a)
+        mass = 1 - ((_ln_upper_tail(b) - unit).exp() if b < inf else 0)
+        density = [
+            (-(Decimal(x) ** 2) / 2 - _HALF_LN_2PI - unit).exp() / mass if x < inf else Decimal(0) for x in (a, b)
+        ]
+        mean = density[0] - density[1]
+        square = 1 + Decimal(a) * density[0] - (Decimal(b) * density[1] if b < inf else 0)
+        return scale.real * float(max(square - mean * mean, Decimal(0)).sqrt())
+
+
 def stream(distribution: Distribution, dtype: str, key: bytes) -> Stream:
     """``parameters``, after the one draw of a "random_constant": element 0 of the uniform."""
     if distribution.kind != "random_constant":
         return parameters(distribution, dtype)
-    kernel, form, p = parameters(Distribution("uniform", distribution.scale), dtype)
-    drawn = np.zeros(1, np.uint16 if dtype == "bfloat16" else storage(dtype))
-    kernels.fill(kernel, form, key, p, drawn.ctypes.data, 0, 1)
+    source = parameters(Distribution("uniform", distribution.scale), dtype)
+    raw = {kernels.BFLOAT16: np.dtype(np.uint16), kernels.FLOAT32: np.dtype(np.float32)}.get(source.form)
+    drawn: np.ndarray[Any, Any] = np.zeros(1, raw or storage(dtype))
+    kernels.fill(source.distribution, source.form, key, source.p, drawn.ctypes.data, 0, 1)
     if dtype == "bfloat16":
         drawn = (drawn.astype(np.uint32) << 16).view(np.float32)
-    return kernels.CONSTANT, form, (float(drawn[0]),)
+    value = complex(drawn[0])
+    return Stream(kernels.CONSTANT, source.form, (value.real, value.imag), source.limit)

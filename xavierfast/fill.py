@@ -13,7 +13,7 @@ from functools import cache
 from math import ceil
 from struct import pack
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -24,7 +24,10 @@ from .fans import check_count
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
-__all__ = ["check_threads", "default_threads", "fill"]
+__all__ = ["Lookup", "c_steps", "check_threads", "default_threads", "fill"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Work = Callable[[int, int], None]
 
 # Bytes. Handing work to the pool and hearing back takes 65 us on a 2-core Sapphire Rapids, in which one core draws
 # 0.9 MiB of uniforms or 0.4 MiB of normals; smaller pieces meet at the GIL too often.
@@ -129,7 +132,7 @@ def _submit(work: Callable[[], None], helpers: int) -> "list[Future[None]]":
     return futures
 
 
-def share_out(total: int, grain: int, least: int, threads: int, work: Callable[[int, int], None]) -> None:
+def share_out(total: int, grain: int, least: int, threads: int, work: Work) -> None:
     """Call ``work(begin, end)`` for pieces of range(total) that begin at multiples of `grain`, from `threads` threads.
 
     `least` is what a first piece holds. An exception in any thread, KeyboardInterrupt too, stops all before it is
@@ -169,74 +172,160 @@ def share_out(total: int, grain: int, least: int, threads: int, work: Callable[[
 # ---- fill
 
 
+class Lookup(NamedTuple):
+    """One axis whose index i stands for ids[i]: contiguous int64s, of which those below 0 count from `length`."""
+
+    axis: int
+    ids: Array
+    length: int
+
+
 def fill(
-    stream: Stream, key: bytes, out: np.ndarray[Any, Any], position: int, threads: int | None, new: bool = False
+    stream: Stream,
+    key: bytes,
+    out: Array,
+    position: int = 0,
+    steps: tuple[int, ...] | None = None,
+    lookup: Lookup | None = None,
+    *,
+    threads: int | None = None,
+    new: bool = False,
 ) -> None:
-    """Write elements `position`, `position + 1`, ... of a stream into `out`, in its logical C order.
+    """Write elements of a stream into `out`: index (i, j, ...) is element position + i * steps[0] + j * steps[1] + ...
 
-    `stream` is what ``distributions.parameters`` gives; `out` is writable, native, and does not overlap itself. It is
-    `new` if its memory has not been touched.
+    Without `steps` they follow one another in the C order of `out`, which is writable, native, does not overlap itself,
+    and is `new` if its memory has not been touched.
     """
-    distribution, form, p = stream
-    size = out.itemsize
-    n = out.size
-    address = kernels.address(out)
-    if out.flags.c_contiguous:
-        if out.nbytes < PARALLEL:
-            kernels.fill(distribution, form, key, p, address, position, n)
-            return
-        streaming = out.nbytes > STREAMING and distribution in FASTER_THAN_MEMORY and not new
-
-        def work(begin: int, end: int, out: object = out) -> None:  # keeps the memory while a helper writes
-            kernels.fill(distribution, form, key, p, address + begin * size, position + begin, end - begin, streaming)
-    elif n:
-        if out.nbytes > PIECE and abs(out.strides[-1]) > min(map(abs, out.strides)):
-            _fill_blocks(stream, key, out, position, threads)
-            return
-        shape, strides = _collapse(out.shape, out.strides)
-        layout = pack(f"{2 * len(shape)}q", *shape, *strides)
-
-        def work(begin: int, end: int, out: object = out) -> None:
-            index = pack(f"{len(shape)}q", *np.unravel_index(begin, shape))
-            kernels.scatter(distribution, form, key, p, address, position + begin, end - begin, layout, index)
-    else:
+    n, size = out.size, out.itemsize
+    if not n:
         return
-    threads = check_threads(threads) if out.nbytes >= PARALLEL else 1
-    share_out(n, kernels.TILE, PIECE // size, threads, work)
+    if stream.limit:
+        work = _cast_work(stream, key, out, position, steps or c_steps(out.shape), lookup)
+    elif steps is None and out.flags.c_contiguous:
+        work = _contiguous_work(stream, key, out, position, new)
+    else:
+        steps = steps or c_steps(out.shape)
+        if not lookup and out.ndim > 1 and out.nbytes > PIECE and abs(out.strides[-1]) > min(map(abs, out.strides)):
+            _fill_blocks(stream, key, out, position, steps, threads)
+            return
+        shape, strides = out.shape, out.strides
+        if not lookup:
+            shape, strides, steps = _collapse(shape, strides, steps)
+        if not lookup and strides == (size,) and steps == (1,):
+            work = _contiguous_work(stream, key, out, position, new)
+        else:
+            work = _strided_work(stream, key, kernels.address(out), shape, strides, position, steps, lookup, out)
+    if out.nbytes < PARALLEL:
+        work(0, n)
+    else:
+        share_out(n, kernels.TILE, PIECE // size, check_threads(threads), work)
 
 
-def _fill_blocks(stream: Stream, key: bytes, out: np.ndarray[Any, Any], position: int, threads: int | None) -> None:
+def _contiguous_work(stream: Stream, key: bytes, out: Array, position: int, new: bool) -> Work:
+    distribution, form, p, _ = stream
+    size, address = out.itemsize, kernels.address(out)
+    streaming = out.nbytes > STREAMING and distribution in FASTER_THAN_MEMORY and not new
+
+    def work(begin: int, end: int, out: object = out) -> None:  # keeps the memory while a helper writes
+        kernels.fill(distribution, form, key, p, address + begin * size, position + begin, end - begin, streaming)
+
+    return work
+
+
+def _strided_work(
+    stream: Stream,
+    key: bytes,
+    address: int,
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    position: int,
+    steps: tuple[int, ...],
+    lookup: Lookup | None,
+    out: object,
+) -> Work:
+    distribution, form, p, _ = stream
+    if not shape:
+        shape, strides, steps = (1,), (0,), (1,)
+    layout = pack(f"{3 * len(shape)}q", *shape, *strides, *steps)
+    ids = (lookup.axis, kernels.address(lookup.ids), lookup.length) if lookup else ()
+
+    def work(begin: int, end: int, keep: object = (out, lookup)) -> None:
+        index = pack(f"{len(shape)}q", *_unravel(begin, shape))
+        kernels.gather(distribution, form, key, p, address, position, end - begin, layout, index, *ids)
+
+    return work
+
+
+def _cast_work(
+    stream: Stream, key: bytes, out: Array, position: int, steps: tuple[int, ...], lookup: Lookup | None
+) -> Work:
+    """Blocks of float32 that a cache holds, clamped and cast."""
+    rows = out.reshape(-1) if out.flags.c_contiguous else out.flat
+    strides = tuple(4 * step for step in c_steps(out.shape))
+
+    def work(begin: int, end: int) -> None:
+        for first in range(begin, end, PIECE // 8):
+            block = np.empty(min(PIECE // 8, end - first), np.float32)
+            start = kernels.address(block) - 4 * first  # where element 0 would be
+            single = _strided_work(stream, key, start, out.shape, strides, position, steps, lookup, block)
+            single(first, first + block.size)
+            rows[first : first + block.size] = np.clip(block, -stream.limit, stream.limit, out=block)
+
+    return work
+
+
+def _fill_blocks(
+    stream: Stream, key: bytes, out: Array, position: int, steps: tuple[int, ...], threads: int | None
+) -> None:
     """Fortran order and its like: blocks in C order that a cache holds, which NumPy copies in the order of `out`."""
     row = out[0].size
     if row * out.itemsize > PIECE:
         for k, part in enumerate(out):
-            fill(stream, key, part, position + k * row, threads)
+            fill(stream, key, part, position + k * steps[0], steps[1:], threads=threads)
         return
-    out = out.view(np.dtype(f"u{out.itemsize}"))  # whose copies need no GIL
-
     rows = PIECE // (row * out.itemsize)
+    if out.itemsize <= 8:
+        out = out.view(np.dtype(f"u{out.itemsize}"))  # whose copies need no GIL, unlike those of ml_dtypes
 
     def work(begin: int, end: int) -> None:
         for first in range(begin, end, rows):
             target = out[first : min(first + rows, end)]
             block = np.empty(target.shape, out.dtype)
-            fill(stream, key, block, position + first * row, 1)
+            fill(stream, key, block, position + first * steps[0], steps, threads=1)
             target[...] = block
 
     share_out(len(out), rows, rows, check_threads(threads), work)
 
 
-def _collapse(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[list[int], list[int]]:
-    """The fewest axes that visit the same addresses in the same order."""
-    sizes: list[int] = []
-    steps: list[int] = []
-    for size, step in zip(shape, strides, strict=True):
+def c_steps(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Elements from one index to the next of each axis, in C order."""
+    steps = [1]
+    for size in shape[:0:-1]:
+        steps.append(steps[-1] * size)
+    return tuple(steps[::-1]) if shape else ()
+
+
+def _unravel(position: int, shape: tuple[int, ...]) -> list[int]:
+    index = []
+    for size in reversed(shape):
+        position, i = divmod(position, size)
+        index.append(i)
+    return index[::-1]
+
+
+def _collapse(
+    shape: tuple[int, ...], strides: tuple[int, ...], steps: tuple[int, ...]
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """The fewest axes, at least one, that pair the same addresses and elements in the same order."""
+    axes: list[tuple[int, int, int]] = []
+    for size, stride, step in zip(shape, strides, steps, strict=True):
         if size == 1:
             continue
-        if steps and steps[-1] == size * step:
-            sizes[-1] *= size
-            steps[-1] = step
+        if axes and axes[-1][1:] == (size * stride, size * step):
+            axes[-1] = (axes[-1][0] * size, stride, step)
         else:
-            sizes.append(size)
-            steps.append(step)
-    return sizes, steps
+            axes.append((size, stride, step))
+    if not axes:
+        return (1,), (strides[-1] if strides else 1,), (1,)
+    sizes, strides, steps = zip(*axes, strict=True)
+    return sizes, strides, steps

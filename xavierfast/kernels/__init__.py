@@ -15,11 +15,11 @@ except ImportError as error:
         "pip install ."
     ) from error
 
-__all__ = ["address", "fill", "level", "levels", "scatter", "values"]
+__all__ = ["address", "fill", "gather", "level", "levels", "values"]
 
 # Must match the enums in kernels.pxi.
 WORDS, CONSTANT, UNIFORM, NORMAL, TRUNCATED, WIDE, QUANTILE = range(7)
-UINT32, FLOAT32, FLOAT64, FLOAT16, BFLOAT16 = range(5)
+UINT32, FLOAT32, FLOAT64, FLOAT16, BFLOAT16, COMPLEX64, COMPLEX128 = range(7)
 TILE = 256  # elements that are computed together, at least; threads share the work out in whole tiles
 
 levels = tuple(name for name in _cpu.levels() if find_spec(f"{__name__}.{name}"))
@@ -32,5 +32,5 @@ if level not in levels:
 _module = import_module(f"{__name__}.{level}")
 address = _module.address
 fill = _module.fill
-scatter = _module.scatter
+gather = _module.gather
 values = _module.values

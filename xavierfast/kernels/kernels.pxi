@@ -27,12 +27,13 @@ cdef enum:
     WORDS, CONSTANT, UNIFORM, NORMAL, TRUNCATED, WIDE, QUANTILE
 
 cdef enum:
-    UINT32, FLOAT32, FLOAT64, FLOAT16, BFLOAT16
+    UINT32, FLOAT32, FLOAT64, FLOAT16, BFLOAT16, COMPLEX64, COMPLEX128
 
 cdef enum:
     LANES = 16
     TILE = 256  # words
-    HALF = 128  # words, or elements of float64
+    HALF = 128  # words, or elements of 8 bytes
+    QUARTER = 64  # words, or elements of 16 bytes
     BATCH = 2  # tiles that are finished in level-1 cache before they are streamed out
     LINE = 64  # bytes
 
@@ -130,43 +131,46 @@ cdef inline float minus_two_ln(float u, float u_minus_1) noexcept nogil:
     return t * f - <float> 1.3862943611 * <float> e  # 2 ln 2
 
 
-cdef inline void normal32(const uint32_t* w, const double* p, float* v) noexcept nogil:
-    """Box and Muller (1958), p = (std,): elements j and j + 128 are sqrt(-2 ln u) times (cos, sin) of one angle.
+cdef inline float radius32(uint32_t word) noexcept nogil:
+    """sqrt(-2 ln u), u = |x| 2^-32 where x > 0 and 1 - |x| 2^-32 where x < 0: all odd multiples of 2^-32 in (0, 1),
+    each with the full relative precision of float32 at both ends."""
+    cdef int32_t x = <int32_t> word | 1
+    cdef float a = fabsf(<float> x) * <float> 2.3283064365386963e-10  # 2^-32
+    return sqrtf(minus_two_ln(1 - a if x < 0 else a, -a))
 
-    u = |x| 2^-32 where x > 0 and 1 - |x| 2^-32 where x < 0: all odd multiples of 2^-32 in (0, 1), each with the full
-    relative precision of float32 at both ends. The angle's word gives the quadrant (two bits) and an angle in
-    (-pi/4, pi/4) about its axis (30 bits): the mean is 0 by construction.
-    """
+
+cdef inline void turn32(uint32_t word, float r, float* first, float* second) noexcept nogil:
+    """r times (cos, sin) of the word's angle: two bits are the quadrant, 30 an angle in (-pi/4, pi/4) about its axis."""
+    cdef float y, z, c, s
+    cdef uint32_t swap
+    cdef bits32 p, q
+    y = <float> <int32_t> (word << 2 | 2) * <float> 4.656612873077393e-10  # 2^-31: the angle in units of pi/4
+    z = y * y
+    s = <float> 0.00249000102402 - <float> 3.59504522443e-5 * z  # sin(pi/4 y) / y, relative error 3.3e-9
+    s = s * z - <float> 0.0807454325292
+    s = s * z + <float> 0.785398160854
+    s = s * y
+    c = <float> 3.53033805326e-6 * z - <float> 0.000325940079856  # cos(pi/4 y), relative error 6.4e-11
+    c = c * z + <float> 0.0158543266228
+    c = c * z - <float> 0.308425135649
+    c = c * z + 1
+    p.f = c * r
+    q.f = s * r
+    p.u ^= word << 1 & 0x80000000u
+    swap = (p.u ^ q.u) & <uint32_t> (<int32_t> word >> 31)
+    p.u ^= swap
+    q.u ^= swap
+    first[0] = p.f
+    second[0] = q.f
+
+
+cdef inline void normal32(const uint32_t* w, const double* p, float* v) noexcept nogil:
+    """Box and Muller (1958), p = (std,): elements j and j + 128 share a radius and an angle. The mean is 0 by
+    construction."""
     cdef float std = <float> p[0]
-    cdef float a, r, y, z, c, s
-    cdef int32_t x
-    cdef uint32_t word, swap
-    cdef bits32 first, second
     cdef int j
     for j in range(HALF):
-        x = <int32_t> w[j] | 1
-        a = fabsf(<float> x) * <float> 2.3283064365386963e-10  # 2^-32
-        r = sqrtf(minus_two_ln(1 - a if x < 0 else a, -a)) * std
-
-        word = w[j + HALF]
-        y = <float> <int32_t> (word << 2 | 2) * <float> 4.656612873077393e-10  # 2^-31: the angle in units of pi/4
-        z = y * y
-        s = <float> 0.00249000102402 - <float> 3.59504522443e-5 * z  # sin(pi/4 y) / y, relative error 3.3e-9
-        s = s * z - <float> 0.0807454325292
-        s = s * z + <float> 0.785398160854
-        s = s * y
-        c = <float> 3.53033805326e-6 * z - <float> 0.000325940079856  # cos(pi/4 y), relative error 6.4e-11
-        c = c * z + <float> 0.0158543266228
-        c = c * z - <float> 0.308425135649
-        c = c * z + 1
-        first.f = c * r
-        second.f = s * r
-        first.u ^= word << 1 & 0x80000000u
-        swap = (first.u ^ second.u) & <uint32_t> (<int32_t> word >> 31)
-        first.u ^= swap
-        second.u ^= swap
-        v[j] = first.f
-        v[j + HALF] = second.f
+        turn32(w[j + HALF], radius32(w[j]) * std, v + j, v + j + HALF)
 
 
 cdef inline void truncated32(const uint32_t* w, const double* p, float* v) noexcept nogil:
@@ -263,42 +267,88 @@ cdef inline void uniform64(const uint32_t* w, const double* p, double* v) noexce
         v[j] = signed62(w[j], w[j + 128]) * p[0]
 
 
-cdef inline void normal64(const uint32_t* w, const double* p, double* v) noexcept nogil:
-    """As normal32, elements j and j + 64: the radius from n of element j (63 bits), the angle from that of j + 64."""
-    cdef double a, r, y, z, c, s
-    cdef uint64_t word, swap
-    cdef bits64 first, second
-    cdef int j
-    for j in range(TILE // 4):
-        y = signed62(w[j], w[j + 128])
-        a = fabs(y) * 1.0842021724855044e-19  # 2^-63
-        r = sqrt(-2 * ln(1 - a if y < 0 else a, -a)) * p[0]
+cdef inline double radius64(uint32_t a, uint32_t b) noexcept nogil:
+    """As radius32, with 63 bits."""
+    cdef double y = signed62(a, b), u = fabs(y) * 1.0842021724855044e-19  # 2^-63
+    return sqrt(-2 * ln(1 - u if y < 0 else u, -u))
 
-        word = w[j + 64]
-        y = signed62(<uint32_t> (<int32_t> (<uint32_t> word << 2) >> 2), w[j + 192]) * 8.673617379884035e-19  # 2^-60
-        z = y * y
-        s = 6.8771008436230222812e-12 * z - 1.7571492941602172345e-9  # sin(pi/4 y) / y, relative error 3.3e-18
-        s = s * z + 3.1336162166337671758e-7
-        s = s * z - 0.000036576204158456388495
-        s = s * z + 0.0024903945701887362592
-        s = s * z - 0.080745512188280530202
-        s = s * z + 0.78539816339744830701
-        s = s * y
-        c = 1.1500511888053235558e-10 - 3.8581555595630290954e-13 * z  # cos(pi/4 y), relative error 3.9e-20
-        c = c * z - 2.4611364051063324151e-8
-        c = c * z + 3.5908604460588552423e-6
-        c = c * z - 0.00032599188692675889011
-        c = c * z + 0.015854344243815425962
-        c = c * z - 0.30842513753404245381
-        c = c * z + 1
-        first.f = c * r
-        second.f = s * r
-        first.u ^= word << 33 & 0x8000000000000000u
-        swap = (first.u ^ second.u) & (0 - (word >> 31))
-        first.u ^= swap
-        second.u ^= swap
-        v[j] = first.f
-        v[j + 64] = second.f
+
+cdef inline void turn64(uint64_t a, uint32_t b, double r, double* first, double* second) noexcept nogil:
+    """As turn32, with 60 bits for the angle."""
+    cdef double y, z, c, s
+    cdef uint64_t swap
+    cdef bits64 p, q
+    y = signed62(<uint32_t> (<int32_t> (<uint32_t> a << 2) >> 2), b) * 8.673617379884035e-19  # 2^-60
+    z = y * y
+    s = 6.8771008436230222812e-12 * z - 1.7571492941602172345e-9  # sin(pi/4 y) / y, relative error 3.3e-18
+    s = s * z + 3.1336162166337671758e-7
+    s = s * z - 0.000036576204158456388495
+    s = s * z + 0.0024903945701887362592
+    s = s * z - 0.080745512188280530202
+    s = s * z + 0.78539816339744830701
+    s = s * y
+    c = 1.1500511888053235558e-10 - 3.8581555595630290954e-13 * z  # cos(pi/4 y), relative error 3.9e-20
+    c = c * z - 2.4611364051063324151e-8
+    c = c * z + 3.5908604460588552423e-6
+    c = c * z - 0.00032599188692675889011
+    c = c * z + 0.015854344243815425962
+    c = c * z - 0.30842513753404245381
+    c = c * z + 1
+    p.f = c * r
+    q.f = s * r
+    p.u ^= a << 33 & 0x8000000000000000u
+    swap = (p.u ^ q.u) & (0 - (a >> 31))
+    p.u ^= swap
+    q.u ^= swap
+    first[0] = p.f
+    second[0] = q.f
+
+
+cdef inline void normal64(const uint32_t* w, const double* p, double* v) noexcept nogil:
+    """As normal32, elements j and j + 64: the radius from n of element j, the angle from that of j + 64."""
+    cdef int j
+    for j in range(QUARTER):
+        turn64(w[j + 64], w[j + 192], radius64(w[j], w[j + 128]) * p[0], v + j, v + j + QUARTER)
+
+
+# ---- values, complex: an angle and a radius an element, from two words or four
+#
+# Uniform on the disk of radius p[0]; otherwise normal with standard deviation p[0] in each part and its modulus cut at
+# p[1], p = (std, cut, share of the mass within, rest of it), (std, infinite, 1, 0) being all of it.
+
+cdef inline void complex64(const uint32_t* w, int distribution, const double* p, float* v) noexcept nogil:
+    cdef float scale = <float> p[0], cut = <float> p[1], share = <float> p[2], rest = <float> p[3], a
+    cdef float r[HALF]
+    cdef int32_t x
+    cdef int j
+    if distribution == UNIFORM:
+        for j in range(HALF):
+            r[j] = sqrtf(fabsf(<float> (<int32_t> w[j] | 1)) * <float> 4.656612873077393e-10) * scale  # 2^-31
+    else:
+        for j in range(HALF):
+            x = <int32_t> w[j] | 1
+            a = fabsf(<float> x) * <float> 2.3283064365386963e-10  # 2^-32
+            a = sqrtf(minus_two_ln(1 - share * a if x < 0 else rest + share * a, -share * (a if x < 0 else 1 - a)))
+            r[j] = cut if a * scale > cut else a * scale
+    for j in range(HALF):
+        turn32(w[j + HALF], r[j], v + 2 * j, v + 2 * j + 1)
+
+
+cdef inline void complex128(const uint32_t* w, int distribution, const double* p, double* v) noexcept nogil:
+    cdef double share = p[2], rest = p[3], y, a
+    cdef double r[QUARTER]
+    cdef int j
+    if distribution == UNIFORM:
+        for j in range(QUARTER):
+            r[j] = sqrt(fabs(signed62(w[j], w[j + 128])) * 2.168404344971009e-19) * p[0]  # 2^-62
+    else:
+        for j in range(QUARTER):
+            y = signed62(w[j], w[j + 128])
+            a = fabs(y) * 1.0842021724855044e-19  # 2^-63
+            a = sqrt(-2 * ln(1 - share * a if y < 0 else rest + share * a, -share * (a if y < 0 else 1 - a)))
+            r[j] = p[1] if a * p[0] > p[1] else a * p[0]
+    for j in range(QUARTER):
+        turn64(w[j + 64], w[j + 192], r[j], v + 2 * j, v + 2 * j + 1)
 
 
 # ---- values, any bounds: float64 arithmetic, for float32 results too
@@ -454,12 +504,13 @@ cdef struct stream_t:
     double p[9]  # what the values' functions say
 
 
-cdef inline int item_size(int form) noexcept nogil:
-    return 8 if form == FLOAT64 else 2 if form == FLOAT16 or form == BFLOAT16 else 4
+cdef inline int tile_size(int form) noexcept nogil:
+    """Bytes."""
+    return TILE * 2 if form == FLOAT16 or form == BFLOAT16 else TILE * 4
 
 
 cdef inline int tile_elements(int form) noexcept nogil:
-    return HALF if form == FLOAT64 else TILE
+    return QUARTER if form == COMPLEX128 else HALF if form == FLOAT64 or form == COMPLEX64 else TILE
 
 
 cdef void write_values(const stream_t* s, const uint32_t* w, void* out) noexcept nogil:
@@ -468,6 +519,20 @@ cdef void write_values(const stream_t* s, const uint32_t* w, void* out) noexcept
     cdef float* f = <float*> out if s.form == FLOAT32 else v
     cdef double* d = <double*> out
     cdef int j
+    if s.form == COMPLEX64 or s.form == COMPLEX128:
+        if s.distribution == CONSTANT:
+            for j in range(HALF):
+                if s.form == COMPLEX64:
+                    (<float*> out)[2 * j] = <float> s.p[0]
+                    (<float*> out)[2 * j + 1] = <float> s.p[1]
+                elif j < QUARTER:
+                    d[2 * j] = s.p[0]
+                    d[2 * j + 1] = s.p[1]
+        elif s.form == COMPLEX64:
+            complex64(w, s.distribution, s.p, <float*> out)
+        else:
+            complex128(w, s.distribution, s.p, d)
+        return
     if s.form == FLOAT64:
         if s.distribution == UNIFORM:
             uniform64(w, s.p, d)
@@ -513,7 +578,7 @@ cdef void stream_tiles(const stream_t* s, char* out, uint64_t tile, uint64_t til
     """Whole tiles past the caches, in whole lines: what a batch leaves of its last line goes before the next batch."""
     cdef scratch_t scratch[1 + BATCH]
     cdef char* batch = <char*> &scratch[1]
-    cdef int64_t size = TILE * 2 if item_size(s.form) == 2 else TILE * 4, left, whole
+    cdef int64_t size = tile_size(s.form), left, whole
     cdef uint64_t count, k
     left = -<int64_t> (-<uintptr_t> out % LINE)  # below 0: what the first batch has before the first whole line
     if left:
@@ -538,7 +603,7 @@ cdef void stream_tiles(const stream_t* s, char* out, uint64_t tile, uint64_t til
 cdef void fill_contiguous(const stream_t* s, char* out, uint64_t position, uint64_t n, bint streaming) noexcept nogil:
     cdef scratch_t scratch
     cdef uint64_t elements = tile_elements(s.form), tile = position // elements, skip = position % elements, count
-    cdef size_t size = item_size(s.form)
+    cdef size_t size = tile_size(s.form) // elements
     cdef bint aligned = <uintptr_t> out % size == 0
     while n:
         count = min(elements - skip, n)
@@ -560,45 +625,78 @@ cdef void fill_contiguous(const stream_t* s, char* out, uint64_t position, uint6
         n -= count
 
 
-cdef void fill_strided(
-    const stream_t* s, char* out, uint64_t position, uint64_t n,
-    int ndim, const int64_t* shape, const int64_t* strides, int64_t* index,
+cdef struct axes_t:
+    int ndim, looked_up  # the axis whose indices are ids, or -1
+    const int64_t* shape
+    const int64_t* strides  # in memory, bytes
+    const int64_t* steps  # in the stream, elements
+    const int64_t* ids
+    int64_t length  # ids below 0 count from here
+
+
+cdef inline int64_t offset(const axes_t* axes, int axis, int64_t i) noexcept nogil:
+    """In the stream, of index i."""
+    if axis == axes.looked_up:
+        i = axes.ids[i]
+        if i < 0:
+            i += axes.length
+    return i * axes.steps[axis]
+
+
+cdef inline void copy_elements(char* out, int64_t stride, const char* source, int size, uint64_t n) noexcept nogil:
+    cdef uint64_t k
+    if stride == size:
+        memcpy(out, source, n * size)
+    elif size == 4:
+        for k in range(n):
+            memcpy(out + <int64_t> k * stride, source + k * 4, 4)
+    elif size == 8:
+        for k in range(n):
+            memcpy(out + <int64_t> k * stride, source + k * 8, 8)
+    elif size == 2:
+        for k in range(n):
+            memcpy(out + <int64_t> k * stride, source + k * 2, 2)
+    else:
+        for k in range(n):
+            memcpy(out + <int64_t> k * stride, source + k * 16, 16)
+
+
+cdef void gather_elements(
+    const stream_t* s, const axes_t* axes, char* out, int64_t position, uint64_t n, int64_t* index
 ) noexcept nogil:
-    """Elements in C order from `index` on, which is left behind the last one."""
+    """n elements in C order from `index` on. A tile is kept for as long as the next element lies in it."""
     cdef scratch_t scratch
-    cdef uint64_t elements = tile_elements(s.form), tile = position // elements, skip = position % elements, run, k
-    cdef size_t size = item_size(s.form)
-    cdef int last = ndim - 1, axis
-    cdef int64_t stride = strides[last]
-    for axis in range(ndim):
-        out += index[axis] * strides[axis]
-    write_tile(s, tile, &scratch)
+    cdef int elements = tile_elements(s.form), size = tile_size(s.form) // elements, last = axes.ndim - 1, axis
+    cdef int64_t first = -1, at, within, stride = axes.strides[last]
+    cdef uint64_t run, count
+    cdef bint contiguous = axes.steps[last] == 1 and axes.looked_up != last
+    for axis in range(axes.ndim):
+        out += index[axis] * axes.strides[axis]
+        if axis < last:
+            position += offset(axes, axis, index[axis])
     while n:
-        run = min(min(elements - skip, n), <uint64_t> (shape[last] - index[last]))
-        if stride == <int64_t> size:
-            memcpy(out, <char*> &scratch + skip * size, run * size)
-        for k in range(0 if stride == <int64_t> size else run):
-            if size == 4:
-                memcpy(out + <int64_t> k * stride, <char*> &scratch + (skip + k) * 4, 4)
-            elif size == 2:
-                memcpy(out + <int64_t> k * stride, <char*> &scratch + (skip + k) * 2, 2)
-            else:
-                memcpy(out + <int64_t> k * stride, <char*> &scratch + (skip + k) * 8, 8)
+        run = min(n, <uint64_t> (axes.shape[last] - index[last]))
         n -= run
-        skip += run
-        if skip == elements and n:
-            skip = 0
-            tile += 1
-            write_tile(s, tile, &scratch)
-        out += <int64_t> run * stride
-        index[last] += run
+        while run:
+            at = position + offset(axes, last, index[last])
+            within = at & (elements - 1)
+            count = min(run, <uint64_t> (elements - within)) if contiguous else 1
+            if at - within != first:
+                first = at - within
+                write_tile(s, first // elements, &scratch)
+            copy_elements(out, stride, <char*> &scratch + within * size, size, count)
+            out += <int64_t> count * stride
+            index[last] += count
+            run -= count
         axis = last
-        while axis and index[axis] == shape[axis]:
-            out -= index[axis] * strides[axis]
+        while axis and index[axis] == axes.shape[axis]:
+            out -= index[axis] * axes.strides[axis]
             index[axis] = 0
             axis -= 1
-            out += strides[axis]
+            position -= offset(axes, axis, index[axis])
             index[axis] += 1
+            out += axes.strides[axis]
+            position += offset(axes, axis, index[axis] % axes.shape[axis])  # index 0 where it is about to be carried
 
 
 # ---- the seam: addresses, lengths and positions; no NumPy
@@ -631,21 +729,34 @@ def fill(int distribution, int form, bytes key, tuple parameters, uintptr_t out,
         fill_contiguous(&s, <char*> out, position, n, streaming)
 
 
-def scatter(int distribution, int form, bytes key, tuple parameters, uintptr_t out, uint64_t position, uint64_t n, bytes layout, bytes index):
-    """The same into strided memory: `layout` holds the shape and then the strides, `index` where to begin (int64s)."""
+def gather(
+    int distribution, int form, bytes key, tuple parameters, uintptr_t out, int64_t position, uint64_t n,
+    bytes layout, bytes index, int looked_up=-1, uintptr_t ids=0, int64_t length=0,
+):
+    """Write n elements, in C order from `index` on, to strided memory: index (i, j, ...) is element
+    position + i * steps[0] + j * steps[1] + ... of the stream, or ids[i] instead of i for the axis looked up.
+
+    `layout` holds shape, strides in bytes and steps in elements; it, `index` and the memory at `ids` are int64s.
+    """
     cdef stream_t s = stream_of(distribution, form, key, parameters)
-    cdef int ndim = <int> (len(index) // 8)
     cdef bytearray place = bytearray(index)
-    cdef const int64_t* shape = <const int64_t*> <const char*> layout
+    cdef axes_t axes
+    axes.ndim = <int> (len(index) // 8)
+    axes.shape = <const int64_t*> <const char*> layout
+    axes.strides = axes.shape + axes.ndim
+    axes.steps = axes.strides + axes.ndim
+    axes.looked_up = looked_up
+    axes.ids = <const int64_t*> ids
+    axes.length = length
     cdef int64_t* at = <int64_t*> <char*> place
     with nogil:
-        fill_strided(&s, <char*> out, position, n, ndim, shape, shape + ndim, at)
+        gather_elements(&s, &axes, <char*> out, position, n, at)
 
 
 def values(int distribution, int form, tuple parameters, uintptr_t words, uintptr_t out, uint64_t tiles):
     """Write what given words stand for, whole tiles of them: the map of a distribution without the generator."""
     cdef stream_t s = stream_of(distribution, form, bytes(32), parameters)
-    cdef int64_t size = TILE * 2 if item_size(form) == 2 else TILE * 4
+    cdef int64_t size = tile_size(form)
     cdef uint64_t k
     with nogil:
         for k in range(tiles):

@@ -9,7 +9,7 @@ def fill(
     n: int,
     streaming: bool = False,
 ) -> None: ...
-def scatter(
+def gather(
     distribution: int,
     form: int,
     key: bytes,
@@ -19,5 +19,8 @@ def scatter(
     n: int,
     layout: bytes,
     index: bytes,
+    looked_up: int = -1,
+    ids: int = 0,
+    length: int = 0,
 ) -> None: ...
 def values(distribution: int, form: int, parameters: tuple[float, ...], words: int, out: int, tiles: int) -> None: ...

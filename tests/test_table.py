@@ -1,0 +1,544 @@
+"""Table: every index gives what the whole array holds there; shards, recipes, reads, more dtypes."""
+
+import copy
+import json
+import math
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import xavierfast as xf
+from xavierfast import table as table_module
+from xavierfast.distributions import DTYPES
+from xavierfast.table import INITIALIZERS
+
+INF = float("inf")
+OWN = {"constant": {"value": 0.25}, "truncated_normal": {"low": -1.0, "high": 3.0}}
+FANS = {"fan_in": 30, "fan_out": 20}
+
+
+def bits(array):
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+
+
+def same(got, want):
+    assert type(got) is type(want)
+    assert got.shape == want.shape
+    assert got.dtype == want.dtype
+    assert (bits(got) == bits(want)).all()
+
+
+# ---- indices
+
+
+@st.composite
+def tables(draw):
+    shape = draw(hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=9))
+    init = draw(st.sampled_from(["uniform", "normal", "xavier_truncated_normal", "he_uniform"]))
+    dtype = draw(st.sampled_from(["float32", "float64", "float16", "complex64"]))
+    return xf.Table(shape, init, seed=draw(st.integers(0, 5)), dtype=dtype, **FANS)
+
+
+def basic(shape):
+    return hnp.basic_indices(shape, allow_newaxis=True, allow_ellipsis=True)
+
+
+@st.composite
+def mixed(draw, shape):
+    """Slices, ints, newaxis, Ellipsis, arrays of ints that broadcast, masks of one or two axes, lists."""
+    arrays = draw(hnp.array_shapes(min_dims=0, max_dims=2, min_side=0, max_side=3))
+    parts, axis, ellipsis = [], 0, False
+    while axis < len(shape):
+        kind = draw(st.sampled_from(["slice", "int", "ids", "ids", "mask", "mask2", "new", "ellipsis", "list", "stop"]))
+        n = shape[axis]
+        if kind == "stop":
+            break
+        if kind == "new":
+            if len(parts) < 6:
+                parts.append(None)
+            continue
+        if kind == "ellipsis":
+            if not ellipsis and len(parts) < 6:
+                parts.append(Ellipsis)
+                ellipsis = True
+                axis += draw(st.integers(0, 1))
+            continue
+        if kind == "slice":
+            parts.append(draw(st.slices(n)))
+        elif kind == "mask":
+            parts.append(draw(hnp.arrays(bool, (n,))))
+        elif kind == "mask2" and axis + 1 < len(shape):
+            parts.append(draw(hnp.arrays(bool, shape[axis : axis + 2])))
+            axis += 1
+        elif n:
+            if kind == "int":
+                parts.append(draw(st.integers(-n, n - 1)))
+            elif kind == "list":
+                parts.append(draw(st.lists(st.integers(-n, n - 1), max_size=3)))
+            else:
+                kept = tuple(draw(st.sampled_from([side, 1])) for side in arrays)[draw(st.integers(0, len(arrays))) :]
+                dtype = draw(st.sampled_from([np.int64, np.int32, np.int8]))
+                parts.append(draw(hnp.arrays(dtype, kept, elements=st.integers(-n, n - 1))))
+        else:
+            parts.append(slice(None))
+        axis += 1
+    return tuple(parts)
+
+
+def agree(table, index):
+    """The result is NumPy's, or the error is of NumPy's kind."""
+    whole = np.asarray(table)
+    try:
+        want = whole[index]
+    except (IndexError, ValueError) as error:
+        with pytest.raises(type(error)):
+            table[index]
+        return
+    same(table[index], want)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.data())
+def test_basic_indices(data):
+    table = data.draw(tables())
+    agree(table, data.draw(basic(table.shape)))
+
+
+@settings(max_examples=1500, deadline=None)
+@given(st.data())
+def test_all_indices(data):
+    table = data.draw(tables())
+    agree(table, data.draw(mixed(table.shape)))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_shards_of_shards(data):
+    table = data.draw(tables())
+    whole = np.asarray(table)
+    first = data.draw(basic(table.shape))
+    first = first if isinstance(first, tuple) else (first,)
+    shard, part = table.shard(first), whole[first if Ellipsis in first else (*first, ...)]
+    same(np.asarray(shard), part)
+    second = data.draw(basic(shard.shape))
+    inner = shard.shard(second)
+    same(shard[second], part[second])
+    assert (inner.fan_in, inner.fan_out) == (30, 20)
+    for twin in (pickle.loads(pickle.dumps(inner)), eval(repr(inner), {"Table": xf.Table}), copy.deepcopy(inner)):
+        assert twin == inner
+        assert hash(twin) == hash(inner)
+        same(np.asarray(twin), np.asarray(inner))
+    assert xf.Table.from_recipe(json.loads(json.dumps(inner.recipe))) == inner
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_read_into(data):
+    table = data.draw(tables())
+    index = data.draw(mixed(table.shape))
+    try:
+        want = np.asarray(np.asarray(table)[index])
+    except IndexError:
+        return
+    for out in (
+        np.empty(want.shape, want.dtype),
+        np.empty(want.shape, want.dtype, order="F"),
+        np.empty([2 * s for s in want.shape], want.dtype)[tuple(slice(None, None, 2) for _ in want.shape)],
+        np.empty(want.shape[::-1], want.dtype).T[tuple(slice(None, None, -1) for _ in want.shape)],
+    ):
+        if not isinstance(out, np.ndarray) or out.shape != want.shape:
+            continue
+        assert table.read(index, out) is out
+        assert (bits(out) == bits(want)).all()
+
+
+NUMPY_RULES = [
+    (0, ..., [1, 2]), (0, slice(None), [1, 2]), ([0], slice(None), [1, 2]), ([0], None, [1, 2]), (slice(None), 0, [1, 2]),
+    (slice(None), [0, 1], [1, 2]), (..., [0, 1], [1, 2]), ([[0], [1]], [1, 2]), (True,), (False,), (True, 0), (0, True),
+    (None, True, [0]), (np.True_, ..., [1]), (np.ones((3, 4), bool),), (np.array(1),), (np.array(1), [0, 1]), ([],), ([], 0),
+    (np.zeros((0, 3), int),), (slice(None, None, -2), ..., [3, 0]), ([True, False, True],), (0, 0, 0), (-1,), (...,), (),
+    (None, ..., None), ([0, 1], slice(None), True), ([0, 1], ..., 0), (0, ..., 0), (slice(5, 2), [0]), (np.uint8(2),),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("index", NUMPY_RULES, ids=repr)
+def test_numpys_rules(index):
+    agree(xf.Table((3, 4, 5), seed=1), index)
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        (3, "index 3 is out of bounds for axis 0 with size 3"),
+        (-4, "index -4 is out of bounds for axis 0 with size 3"),
+        ((0, 4), "index 4 is out of bounds for axis 1 with size 4"),
+        (([0, 3],), "index 3 is out of bounds for axis 0 with size 3"),
+        ((slice(None), [-5]), "index -5 is out of bounds for axis 1 with size 4"),
+        ((0, 0, 0), "too many indices for array: array is 2-dimensional, but 3 were indexed"),
+        ((..., ...), "single ellipsis"),
+        (np.ones(4, bool), "boolean index did not match indexed array along axis 0; size of axis is 3"),
+        (([0, 1], [0, 1, 2]), "shape mismatch: indexing arrays could not be broadcast"),
+    ],
+)
+def test_index_errors(index, message):
+    table = xf.Table((3, 4), seed=1)
+    with pytest.raises(IndexError, match=message):
+        np.asarray(table)[index]
+    out = np.full((3, 4), 7, np.float32)
+    with pytest.raises(IndexError, match=message):
+        table.read(index, out)
+    assert (out == 7).all()
+
+
+@pytest.mark.parametrize("index", [1.0, "a", b"a", [0.5], {}, object(), 1j, np.array([1.0]), [[0], [1, 2]], (0, "a")])
+def test_what_cannot_index(index):
+    table = xf.Table((3, 4), seed=1)
+    for kind in (IndexError, TypeError):
+        with pytest.raises(kind, match="are valid indices"):
+            table[index]
+    with pytest.raises(ValueError, match="slice step cannot be zero"):
+        table[::0]
+    with pytest.raises(TypeError):
+        table["a":]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("position", [0, 2**31 - 3, 2**32 - 3, 2**34 - 3, 2**53 + 1, 2**60 - 17])
+def test_far_positions(dtype, position):
+    """Rows anywhere in a table of nearly 2^60 elements are those of the stream at that position."""
+    table = xf.Table((2**60 // 8, 8) if dtype == "float32" else (2**59 // 8, 8), "normal", seed=3, dtype=dtype)
+    row = min(position // 8, len(table) - 6)
+    rows = table[row : row + 6]
+    flat = xf.Table((2**60 if dtype == "float32" else 2**59,), "normal", seed=3, dtype=dtype)
+    same(rows.reshape(-1), flat[row * 8 : row * 8 + 48])
+    same(table[np.arange(row, row + 6)], rows)
+    same(table[row : row + 6][::-1, ::3], table.shard(slice(row, row + 6))[::-1, ::3])
+    assert len(np.unique(rows)) > 40 or dtype == "float16"
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_large_reads(threads):
+    table = xf.Table((40_000, 37), "normal", seed=0)
+    whole = np.asarray(table)
+    ids = np.random.default_rng(0).integers(-40_000, 40_000, 90_000)
+    for index in (
+        ids,
+        ids.astype(np.int32),
+        slice(None, None, -1),
+        (slice(None), slice(3, 7)),
+        (ids, 5),
+        (ids, ids % 37),
+        (ids.reshape(300, 300), slice(30, 2, -3)),
+    ):
+        same(table.read(index, threads=threads), whole[index])
+
+
+def test_only_what_is_asked_for(monkeypatch):
+    """A few rows of 10^12 cost a few tiles."""
+    table = xf.Table((10**12, 100), seed=0)
+    assert table[10**11 : 10**11 + 2].shape == (2, 100)
+    assert table.nbytes == 4 * 10**14
+    assert next(iter(table)).shape == (100,)
+
+
+# ---- what a Table is
+
+
+def test_attributes():
+    table = xf.Table((50, 20), "xavier_normal", seed=7, name="w", dtype="float16", gain=2)
+    assert (table.shape, table.ndim, table.size, table.nbytes, table.itemsize) == ((50, 20), 2, 1000, 2000, 2)
+    assert (table.dtype, table.fan_in, table.fan_out, table.seed, table.name) == (np.float16, 50, 20, 7, "w")
+    assert (table.bound, table.std) == (None, pytest.approx(2 * math.sqrt(2 / 70)))
+    assert len(table) == 50
+    assert len(table.key) == 32
+    assert len(pickle.dumps(table)) < 500
+    uniform = xf.Table((50, 20), seed=0)
+    assert uniform.bound == math.sqrt(6 / 70)
+    assert uniform.std == pytest.approx(math.sqrt(2 / 70))
+    assert xf.Table(5, "uniform", seed=0).fan_in is None
+    for name in ("embed", str(uniform.key.hex()), "fan_in 50", "std", "bound"):
+        assert name in xf.Table((50, 20), seed=0, name="embed").describe() or name == uniform.key.hex()
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(-2, 2), (-1, INF), (0, 1), (5, INF), (-9, -8), (-INF, INF), (-3, 7), (30, 31)]
+)
+def test_expected_deviation(low, high):
+    table = xf.Table((400_000,), "truncated_normal", std=2.0, low=low, high=high, seed=0, dtype="float64")
+    assert np.asarray(table).std() == pytest.approx(table.std, rel=0.02)
+
+
+def test_none_is_recorded():
+    table = xf.Table((3, 4))
+    assert (xf.xavier_uniform((3, 4), seed=table.seed) == np.asarray(table)).all()
+    generator = xf.Table((3, 4), seed=np.random.default_rng(0))
+    assert (xf.xavier_uniform((3, 4), seed=generator.seed) == generator[...]).all()
+
+
+@pytest.mark.parametrize("init", sorted(INITIALIZERS))
+def test_functions_are_the_short_way(init):
+    keywords = {**OWN.get(init, {}), **FANS, "seed": 5, "name": "n"}
+    table = xf.Table((7, 9), init, **keywords)
+    same(np.asarray(table), getattr(xf, init)((7, 9), **keywords))
+    assert xf.Table((7, 9), getattr(xf, init), **keywords) == table
+    assert eval(repr(table), {"Table": xf.Table}) == table
+
+
+def test_equality():
+    table = xf.Table((3, 4), seed=1)
+    assert table == xf.Table((3, 4), "glorot_uniform", seed=1, gain=1.0)
+    assert table == table.shard(...)
+    others = [
+        xf.Table((4, 3), seed=1), xf.Table((3, 4), seed=2), xf.Table((3, 4), seed=[1]), xf.Table((3, 4), seed=1, name="a"),
+        xf.Table((3, 4), "xavier_normal", seed=1), xf.Table((3, 4), seed=1, gain=2), xf.Table((3, 4), seed=1, dtype="float64"),
+        table.shard(slice(2)), 5,
+    ]  # fmt: skip
+    assert all(table != other for other in others)
+    assert len({table, *others}) == len(others) + 1
+
+
+def test_array_protocol():
+    table = xf.Table((3, 4), seed=1)
+    assert np.asarray(table, dtype=np.float64).dtype == np.float64
+    assert (np.array(table, copy=True) == table[...]).all()
+    assert (np.stack(list(table)) == table[...]).all()
+    assert (np.add(table, 1) == table[...] + 1).all()
+    with pytest.raises(ValueError, match="no memory to share"):
+        table.__array__(copy=False)
+    with pytest.raises(TypeError, match="without axes"):
+        len(xf.Table((), "uniform"))
+    with pytest.raises(TypeError, match="without axes"):
+        iter(xf.Table((), "uniform"))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda t: t.read(..., np.zeros((3, 5), "f4")), ValueError, "shape and out must agree"),
+        (lambda t: t.read(0, np.zeros((3, 4), "f4")), ValueError, "shape and out must agree"),
+        (lambda t: t.read(..., np.zeros((3, 4))), TypeError, "out must hold float32"),
+        (lambda t: t.read(..., [0]), TypeError, "out must be a NumPy array or a buffer"),
+        (lambda t: t.read(0, threads=0), ValueError, "threads must be at least 1"),
+        (lambda t: t.shard([0, 1]), TypeError, "a shard is cut by ints and slices"),
+        (lambda t: t.shard(7), IndexError, "out of bounds"),
+        (lambda t: xf.Table((3, 4), "xavier"), ValueError, "init must be the name of an initialiser.* got 'xavier'"),
+        (lambda t: xf.Table((3, 4), 5), ValueError, "init must be the name"),
+        (lambda t: xf.Table((3, 4), "normal", sdt=1), TypeError, "unexpected keyword argument 'sdt'"),
+        (lambda t: xf.Table((2**62, 2)), ValueError, r"less than 2\*\*63 bytes"),
+        (lambda t: xf.Table((3,)), ValueError, "at least two axes"),
+    ],
+)
+def test_refused(call, error, message):
+    with pytest.raises(error, match=message):
+        call(xf.Table((3, 4), seed=0))
+
+
+# ---- recipes of strangers
+
+GOOD = xf.Table((3, 4), "truncated_normal", seed=[1, 2**70], name="n", low=-1.0, high=INF).shard(1).recipe
+
+
+def test_recipe_is_json():
+    text = json.dumps(GOOD, allow_nan=False)
+    assert json.loads(text) == GOOD
+    assert GOOD["seed"] == [1, hex(2**70)]
+    assert GOOD["parameters"]["high"] == "inf"
+    same(
+        xf.Table.from_recipe(json.loads(text))[...],
+        xf.truncated_normal((3, 4), seed=[1, 2**70], name="n", low=-1, high=INF)[1],
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"stream": 2}, "must be for version 1 of the stream, got 2"),
+        ({"stream": "1"}, "'stream' must be int"),
+        ({"stream": True}, "'stream' must be int"),
+        ({"extra": 1}, r"unknown \['extra'\]"),
+        ({"shape": 12}, "'shape' must be list"),
+        ({"shape": [-1, 4]}, "ints from 0"),
+        ({"shape": [1e9, 4]}, "ints from 0"),
+        ({"shape": [2**63, 4]}, "ints from 0"),
+        ({"shape": [2**62, 2**62]}, r"less than 2\*\*63 bytes"),
+        ({"shape": [1] * 65}, "at most 64"),
+        ({"shape": [[3], 4]}, "ints from 0"),
+        ({"init": "os.system"}, "'init' must be one of"),
+        ({"init": "__class__"}, "'init' must be one of"),
+        ({"init": ["normal"]}, "'init' must be str"),
+        ({"parameters": []}, "'parameters' must be dict"),
+        ({"parameters": {"std": float("nan")}}, "std must be finite"),
+        ({"parameters": {"std": -1}}, "std must be finite"),
+        ({"parameters": {"std": "inf"}}, "std must be finite"),
+        ({"parameters": {"std": "1"}}, "std must be a number"),
+        ({"parameters": {"std": {"a": {}}}}, "'std' must be a number or a str, got dict"),
+        ({"parameters": {"std": True}}, "'std' must be a number or a str, got bool"),
+        ({"parameters": {"std": 10**400}}, "too large"),
+        ({"parameters": {"shape": [5]}}, "may hold std, low, high; got 'shape'"),
+        ({"parameters": {"self": 1}}, "may hold std, low, high"),
+        ({"dtype": "object"}, "dtype must be one of"),
+        ({"dtype": None}, "'dtype' must be str"),
+        ({"layout": "oihw"}, "a letter for each axis"),
+        ({"groups": 0}, "groups must be at least 1"),
+        ({"fan_in": -1}, "fan_in must be at least 1"),
+        ({"seed": -1}, "'seed' must hold ints >= 0"),
+        ({"seed": 1.5}, "'seed' must be int"),
+        ({"seed": None}, "'seed' must be int"),
+        ({"seed": "0xzz"}, "'seed' must hold ints"),
+        ({"seed": "0x1_0"}, "'seed' must hold ints"),
+        ({"seed": "0x" + "f" * 70_000}, "'seed' must hold ints"),
+        ({"seed": [[1]]}, "'seed' must hold ints"),
+        ({"seed": []}, "at least one int"),
+        ({"seed": [0] * 5000}, "at most 4096"),
+        ({"name": 5}, "'name' must be str"),
+        ({"view": []}, "'view' must be a dict"),
+        ({"view": {"position": 0, "shape": [4]}}, r"missing \['steps'\]"),
+        ({"view": {"position": 0, "shape": [13], "steps": [1]}}, "must lie within the 12 elements"),
+        ({"view": {"position": 3, "shape": [4], "steps": [-1]}}, None),
+        ({"view": {"position": 2, "shape": [4], "steps": [-1]}}, "must lie within"),
+        ({"view": {"position": -1, "shape": [4], "steps": [1]}}, "ints from 0"),
+        ({"view": {"position": 0, "shape": [4, 4], "steps": [1]}}, "a step for each axis"),
+        ({"view": {"position": 0, "shape": [10**9], "steps": [0]}}, "more elements than the whole"),
+    ],
+)  # fmt: skip
+def test_hostile_recipes(change, message):
+    recipe = {**GOOD, **change}
+    if message is None:
+        assert xf.Table.from_recipe(recipe).shape == (4,)
+        return
+    with pytest.raises((TypeError, ValueError), match=message):
+        xf.Table.from_recipe(recipe)
+
+
+@pytest.mark.parametrize("field", [k for k in GOOD if k != "view"])
+def test_missing_fields(field):
+    with pytest.raises(ValueError, match=f"missing \\['{field}'\\]"):
+        xf.Table.from_recipe({k: v for k, v in GOOD.items() if k != field})
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from([2**63, -1, "inf"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=1500, deadline=None)
+@given(st.dictionaries(st.sampled_from([*GOOD, "x"]), JSON, max_size=3), st.none() | JSON)
+def test_junk_recipes(change, junk):
+    """Either a Table, of which an element can be read, or a TypeError or ValueError."""
+    for recipe in ({**GOOD, **change}, junk):
+        try:
+            table = xf.Table.from_recipe(recipe)
+        except (TypeError, ValueError):
+            continue
+        if table.size:
+            assert np.isfinite(table[(0,) * table.ndim])
+
+
+# ---- more dtypes
+
+SMALL = [name for name in DTYPES if name.startswith(("float8", "float6", "float4"))]
+
+
+@pytest.mark.parametrize("dtype", SMALL)
+def test_small_floats(ml_dtypes, dtype):
+    if not hasattr(ml_dtypes, dtype):
+        pytest.skip(f"this ml_dtypes has no {dtype}")
+    kind = np.dtype(getattr(ml_dtypes, dtype))
+    bound = 0.9 if "4_e2m1" not in dtype else 2.3
+    single = xf.uniform((300, 700), bound=bound, seed=1)
+    got = xf.uniform((300, 700), bound=bound, seed=1, dtype=dtype)
+    assert got.dtype == kind
+    numbers = np.arange(256, dtype=np.uint8).view(kind).astype(np.float64)
+    last = numbers[np.isfinite(numbers) & (numbers <= bound)].max()
+    assert (got.astype("f4") == np.clip(single, -last, last).astype(kind).astype("f4")).all()
+    assert abs(got.astype("f4")).max() == last
+    table = xf.Table((300, 700), "uniform", bound=bound, seed=1, dtype=dtype)
+    for index in ((slice(5, 200, 3), slice(None, None, -2)), np.array([3, -1, 200]), 7, (3, 4)):
+        assert (np.asarray(table[index]).view(np.uint8) == np.asarray(got[index]).view(np.uint8)).all()
+    out = np.zeros((300, 700), kind, order="F")
+    assert (table.read(..., out).view(np.uint8) == got.view(np.uint8)).all()
+    normal = xf.normal(1000, std=float(kind.type(0.5)), seed=0, dtype=dtype)
+    assert np.isfinite(normal.astype("f4")).all()
+    assert (
+        xf.random_constant(5, bound=bound, seed=0, dtype=dtype) == xf.uniform(1, bound=bound, seed=0, dtype=dtype)
+    ).all()
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+class TestComplex:
+    N = 1_000_000
+
+    def draw(self, name, dtype, **keywords):
+        return getattr(xf, name)(self.N, dtype=dtype, seed=1, **keywords).astype(complex)
+
+    def test_levels(self, use_level, dtype):
+        for name in ("uniform", "normal", "truncated_normal"):
+            z = getattr(xf, name)(3001, dtype=dtype, seed=1)
+            assert (z[300:] == xf.Table(3001, name, dtype=dtype, seed=1)[300:]).all()
+        assert hash(z.tobytes()) == hash(xf.truncated_normal(3001, dtype=dtype, seed=1, threads=3).tobytes())
+
+    def test_disk(self, dtype):
+        z = self.draw("uniform", dtype, bound=2.0)
+        assert 1.99 < abs(z).max() <= 2.0
+        share = np.sort(abs(z / 2) ** 2)  # uniform on (0, 1) for a disk
+        assert abs(share - (np.arange(self.N) + 0.5) / self.N).max() < 2.7 / math.sqrt(self.N)  # Kolmogorov: 1e-6
+        assert abs(z.mean()) < 5 * math.sqrt(2 / self.N)
+        turn = np.sort(np.angle(z) / (2 * math.pi) + 0.5)
+        assert abs(turn - (np.arange(self.N) + 0.5) / self.N).max() < 2.7 / math.sqrt(self.N)
+
+    def test_normal(self, dtype):
+        z = self.draw("normal", dtype, std=3.0)
+        assert z.real.std() == pytest.approx(3 / math.sqrt(2), rel=0.005)
+        assert abs((z.real * z.imag).mean()) < 5 * 4.5 / math.sqrt(self.N)
+        assert (abs(z) ** 4).mean() == pytest.approx(2 * 81, rel=0.02)
+
+    @pytest.mark.parametrize("cut", [0.1, 1.0, 2.0, 4.5, INF])
+    def test_truncated(self, dtype, cut):
+        z = self.draw("truncated_normal", dtype, std=0.5, low=-cut, high=cut)
+        assert abs(z).max() <= cut * 0.5
+        table = xf.Table(5, "truncated_normal", std=0.5, low=-cut, high=cut, dtype=dtype)
+        assert math.sqrt((abs(z) ** 2).mean()) == pytest.approx(table.std, rel=0.005)
+        share = np.sort(np.expm1(-((abs(z) / 0.5) ** 2)) / math.expm1(-(cut**2)))
+        assert abs(share - (np.arange(self.N) + 0.5) / self.N).max() < 2.7 / math.sqrt(self.N)
+
+    @pytest.mark.parametrize("kind", ["uniform", "normal", "truncated_normal"])
+    def test_variance_scaling(self, dtype, kind):
+        z = getattr(xf, f"xavier_{kind}")((600, 400), dtype=dtype, seed=0)
+        assert (abs(z) ** 2).mean() == pytest.approx(2 / 1000, rel=0.02)
+        assert xf.Table((600, 400), f"xavier_{kind}", dtype=dtype).std == pytest.approx(math.sqrt(2 / 1000))
+
+    def test_constants(self, dtype):
+        assert (xf.constant((2, 3), value=1 - 2j, dtype=dtype) == 1 - 2j).all()
+        assert (xf.zeros(3, dtype=dtype) == 0).all()
+        assert (xf.random_constant(3, seed=1, dtype=dtype) == xf.uniform(3, seed=1, dtype=dtype)[0]).all()
+        table = xf.Table((2, 3), "constant", value=1 - 2j, dtype=dtype, seed=0)
+        assert xf.Table.from_recipe(json.loads(json.dumps(table.recipe))) == table
+        with pytest.raises(ValueError, match="low must be -high for complex values"):
+            xf.truncated_normal(3, low=0, dtype=dtype)
+
+
+def test_complex_constant_needs_complex():
+    with pytest.raises(ValueError, match="value must be real for float32"):
+        xf.constant(3, value=1j)
+
+
+def test_chunks(monkeypatch):
+    """Lookups that are converted go through in chunks of a bounded size."""
+    monkeypatch.setattr(table_module, "CHUNK", 7)
+    table = xf.Table((50, 20), "normal", seed=0)
+    whole = np.asarray(table)
+    rng = np.random.default_rng(0)
+    rows, columns = rng.integers(-50, 50, (6, 5)), rng.integers(-20, 20, 5)
+    for index in (
+        (rows, columns),
+        (rows.astype(np.int8),),
+        (slice(3, 30, 2), columns[::2]),
+        rng.random((50, 20)) < 0.3,
+    ):
+        same(table[index], whole[index])

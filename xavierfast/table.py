@@ -1,0 +1,830 @@
+"""An initialised tensor that can be indexed before it exists.
+
+A Table holds what decides its values and none of them: shape, dtype, distribution and key. An index says which elements
+are wanted, as a place in the stream for each axis of the result::
+
+    t = Table((n, d))             element (i, j) is number i * d + j of the stream
+    t[a:b, 3:7]                   position a * d + 3, shape (b - a, 4), steps (d, 1)
+    t[ids]                        position 0, shape (len(ids), d), steps (d, 1), axis 0 looked up in ids
+
+so only these are computed, in whole tiles of 256, straight into the result. A shard is a Table whose own shape and
+steps lie within a larger one, whose fans and values it keeps.
+"""
+
+import inspect
+import math
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from numbers import Real
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .distributions import (
+    DTYPES,
+    Distribution,
+    Stream,
+    expected_std,
+    format_of,
+    largest_magnitude,
+    resolve_dtype,
+    storage,
+    stream,
+)
+from .fans import check_count, check_shape, fans, known_fans
+from .fill import Lookup, c_steps, fill
+from .streams import Seed, derive_key, resolve_seed
+
+__all__ = ["Table"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+STREAM_VERSION = 1
+# Lookups that are converted to places in the stream at a time.
+CHUNK = 1 << 16
+
+
+class Weight(NamedTuple):
+    """What a distribution may depend on."""
+
+    fan_in: int
+    fan_out: int
+    is_complex: bool = False
+
+
+# Name -> function of the initialiser's parameters, and of a Weight if `weight` is its first; initializers.py fills it.
+INITIALIZERS: dict[str, Callable[..., Distribution]] = {}
+
+
+@cache
+def own_parameters(init: str) -> tuple[bool, tuple[inspect.Parameter, ...]]:
+    """Whether an initialiser takes a Weight, and its parameters besides."""
+    own = tuple(inspect.signature(INITIALIZERS[init]).parameters.values())
+    needs_weight = bool(own) and own[0].name == "weight"
+    return needs_weight, own[needs_weight:]
+
+
+class _BadIndex(IndexError, TypeError):
+    """What cannot index at all: NumPy raises IndexError for it, Python's own sequences TypeError."""
+
+
+class Table:
+    """A virtual array of initial weights.
+
+    Parameters
+    ----------
+    shape : int or tuple of ints
+        Of any size that a 63-bit number of bytes can hold.
+    init : str
+        The name of an initialiser, such as "xavier_uniform" or "normal".
+    seed, name, dtype, layout, groups, fan_in, fan_out
+        As in :func:`xavier_uniform`. A seed of None takes 256 bits of the operating system, which `seed` then holds.
+    **parameters
+        The initialiser's own: gain, std, bound, ...
+
+    Examples
+    --------
+    >>> t = Table((10_000_000_000, 128), seed=7, name="items")
+    >>> t
+    Table((10000000000, 128), 'xavier_uniform', seed=7, name='items')
+    >>> t[5_000_000_000, :3]
+    array([ 5.9993463e-06, -1.5883310e-05,  5.3818608e-06], dtype=float32)
+    >>> t[np.array([3, 10**9, 17])].shape
+    (3, 128)
+    """
+
+    __slots__ = (
+        "_distribution",
+        "_dtype",
+        "_fans",
+        "_init",
+        "_name",
+        "_options",
+        "_parameters",
+        "_position",
+        "_seed",
+        "_shape",
+        "_stream",
+        "_view_steps",
+        "_whole",
+        "key",
+    )
+
+    def __init__(
+        self,
+        shape: Any,
+        init: Any = "xavier_uniform",
+        *,
+        seed: Seed = None,
+        name: str = "",
+        dtype: Any = "float32",
+        layout: str | None = None,
+        groups: int = 1,
+        fan_in: int | None = None,
+        fan_out: int | None = None,
+        **parameters: Any,
+    ) -> None:
+        whole = check_shape(shape)
+        init = getattr(init, "__name__", init)
+        function = INITIALIZERS.get(init) if isinstance(init, str) else None
+        if function is None:
+            raise ValueError(f"init must be the name of an initialiser, {', '.join(INITIALIZERS)}; got {init!r}")
+        dtype = resolve_dtype(dtype)
+        plain = layout is None and groups == 1 and fan_in is None and fan_out is None
+        fan: tuple[int, int] | None
+        if own_parameters(init)[0]:
+            pair = known_fans(whole, None, 1) if plain else _resolve_fans(whole, layout, groups, fan_in, fan_out)
+            fan = pair
+            distribution = function(Weight(*pair, dtype.startswith("complex")), **parameters)
+        else:
+            fan = None if plain else _resolve_fans(whole, layout, groups, fan_in, fan_out)
+            distribution = function(**parameters)
+        self._seed = resolve_seed(seed)
+        self.key: bytes = derive_key(self._seed, name)
+        self._stream: Stream = stream(distribution, dtype, self.key)
+        if math.prod(whole) * item_size(dtype) >= 1 << 63:
+            raise ValueError(f"an array must have less than 2**63 bytes, got the shape {whole!r} of {dtype}")
+        self._whole = self._shape = whole
+        self._view_steps: tuple[int, ...] | None = None  # of the whole: those of C order
+        self._position = 0
+        self._init: str = init
+        self._parameters = parameters
+        self._options = (layout, groups, fan_in, fan_out)
+        self._fans = fan
+        self._distribution = distribution
+        self._dtype = dtype
+        self._name = name
+
+    # ---- what it is
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """That of the arrays it gives."""
+        return storage(self._dtype)
+
+    @property
+    def ndim(self) -> int:
+        return len(self._shape)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self._shape)
+
+    @property
+    def itemsize(self) -> int:
+        return item_size(self._dtype)
+
+    @property
+    def nbytes(self) -> int:
+        """Of the array that it would be."""
+        return self.size * self.itemsize
+
+    @property
+    def fan_in(self) -> int | None:
+        """Of the whole table, whatever part this is; None where the shape has no fans."""
+        return self._known_fans[0]
+
+    @property
+    def fan_out(self) -> int | None:
+        return self._known_fans[1]
+
+    @property
+    def _known_fans(self) -> tuple[int, int] | tuple[None, None]:
+        if self._fans is None and len(self._whole) > 1:
+            self._fans = fans(self._whole)
+        return self._fans or (None, None)
+
+    @property
+    def bound(self) -> float | None:
+        """The largest magnitude (of complex values: modulus) that the distribution has; None for the normal."""
+        return largest_magnitude(self._distribution)
+
+    @property
+    def std(self) -> float:
+        """The standard deviation of the distribution, before the dtype rounds it."""
+        return expected_std(self._distribution, self._dtype)
+
+    @property
+    def init(self) -> str:
+        """The initialiser's name."""
+        return self._init
+
+    @property
+    def seed(self) -> int | tuple[int, ...]:
+        """The seed as an int or ints, which give the same table again whatever they were made from."""
+        return self._seed
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def __repr__(self) -> str:
+        layout, groups, fan_in, fan_out = self._options
+        keywords = {
+            "seed": self._seed, "name": self._name, "dtype": self._dtype, "layout": layout, "groups": groups,
+            "fan_in": fan_in, "fan_out": fan_out,
+        }  # fmt: skip
+        usual = {
+            "seed": None,
+            "name": "",
+            "dtype": "float32",
+            "layout": None,
+            "groups": 1,
+            "fan_in": None,
+            "fan_out": None,
+        }
+        given = {k: v for k, v in keywords.items() if k == "seed" or v != usual[k]} | self._parameters
+        text = "".join(f", {k}={_paste(v)}" for k, v in given.items())
+        whole = f"Table({self._whole!r}, {self._init!r}{text})"
+        if not self.size and self._view_steps is not None:
+            return f"Table.from_recipe({self.recipe!r})"
+        index = self._index_in_whole()
+        return whole if index is None else f"{whole}.shard({index})"
+
+    def _index_in_whole(self) -> str | None:
+        """The index that makes this view of the whole table, None for all of it."""
+        if self._view_steps is None:
+            return None
+        items, left = [], self._position
+        sizes = list(zip(self._shape, self._steps, strict=True))
+        for axis, step in enumerate(c_steps(self._whole)):
+            place, left = divmod(left, step)
+            while sizes and sizes[0][0] == 1:
+                items.append("None")
+                sizes.pop(0)
+            if (
+                sizes
+                and sizes[0][1] % step == 0
+                and 0 <= place + (sizes[0][0] - 1) * (sizes[0][1] // step) < self._whole[axis]
+            ):
+                size, stride = sizes.pop(0)
+                stride //= step
+                stop = place + size * stride
+                items.append(f"slice({place}, {stop if stop >= 0 else None}, {stride})")
+            else:
+                items.append(str(place))
+        return "(" + ", ".join(items + ["None"] * len(sizes)) + ",)"
+
+    def describe(self) -> str:
+        """Fans, bound, standard deviation, bytes and key, in lines for a person.
+
+        Examples
+        --------
+        >>> print(Table((50_000, 768), seed=0, name="embed").describe())
+        Table((50000, 768), 'xavier_uniform', seed=0, name='embed')
+        shape       (50000, 768), 38,400,000 elements of float32, 153,600,000 bytes
+        fans        fan_in 50,000, fan_out 768
+        bound       0.0108712779
+        std         0.00627653522
+        key         8db6aadb1ddeac9d34a9533ce9f1b93fe45bd65b0c43f3b0157f78e22c1f8bd9, stream version 1
+        note        for an embedding of 50,000 rows this is small: nothing sums over rows. Usual are
+                    uniform(bound=0.03608) and normal(std=0.03608), 1 / sqrt(768)
+        """
+        fan_in, fan_out = self._known_fans
+        lines = [
+            f"{self!r}",
+            f"shape       {self._shape}, {self.size:,} elements of {self._dtype}, {self.nbytes:,} bytes",
+            f"fans        fan_in {fan_in:,}, fan_out {fan_out:,}" if fan_in is not None else "fans        none",
+            f"bound       {self.bound:.9g}" if self.bound is not None else "bound       none",
+            f"std         {self.std:.9g}",
+            f"key         {self.key.hex()}, stream version {STREAM_VERSION}",
+        ]
+        whole = self._whole
+        if own_parameters(self._init)[0] and len(whole) == 2 and whole[0] >= 64 * whole[1] > 0:
+            usual = 1 / math.sqrt(whole[1])
+            lines += [
+                f"note        for an embedding of {whole[0]:,} rows this is small: nothing sums over rows. Usual are",
+                f"            uniform(bound={usual:.4g}) and normal(std={usual:.4g}), 1 / sqrt({whole[1]})",
+            ]
+        return "\n".join(lines)
+
+    # ---- the same anywhere
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """A dict for JSON from which ``Table.from_recipe`` makes an equal Table on any machine.
+
+        Examples
+        --------
+        >>> recipe = Table((3, 4), "normal", std=0.02, seed=7).recipe
+        >>> recipe["stream"], recipe["shape"], recipe["init"], recipe["parameters"], recipe["seed"]
+        (1, [3, 4], 'normal', {'std': 0.02}, 7)
+        """
+        layout, groups, fan_in, fan_out = self._options
+        _, own = own_parameters(self._init)
+        parameters = {p.name: p.default for p in own if p.default is not p.empty} | self._parameters
+        recipe: dict[str, Any] = {
+            "stream": STREAM_VERSION,
+            "shape": list(self._whole),
+            "init": INITIALIZERS[self._init].__name__,
+            "parameters": {k: _to_json(v) for k, v in parameters.items()},
+            "dtype": self._dtype,
+            "layout": layout,
+            "groups": int(groups),
+            "fan_in": None if fan_in is None else int(fan_in),
+            "fan_out": None if fan_out is None else int(fan_out),
+            "seed": [_int_to_json(s) for s in self._seed]
+            if isinstance(self._seed, tuple)
+            else _int_to_json(self._seed),
+            "name": self._name,
+        }
+        if self._view_steps is not None:
+            recipe["view"] = {"position": self._position, "shape": list(self._shape), "steps": list(self._steps)}
+        return recipe
+
+    @classmethod
+    def from_recipe(cls, recipe: Mapping[str, Any]) -> "Table":
+        """The Table of a recipe, which may come from a stranger.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For a version of the stream, a field, a type or a value that is not as :attr:`recipe` writes it.
+
+        Examples
+        --------
+        >>> t = Table((3, 4), seed=7)
+        >>> Table.from_recipe(t.recipe) == t
+        True
+        """
+        fields = _checked_recipe(recipe)
+        view = fields.pop("view")
+        try:
+            table = cls(**fields.pop("parameters"), **fields)
+        except OverflowError as error:
+            raise ValueError(f"recipe holds a number that is too large: {error}") from None
+        return table if view is None else table._view(*_checked_view(table, view))
+
+    def __eq__(self, other: object) -> bool:
+        return self.recipe == other.recipe if isinstance(other, Table) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((self.key, self._whole, self._dtype, self._distribution, self._position, self._shape))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Table.from_recipe, (self.recipe,)
+
+    def __copy__(self) -> "Table":
+        return self
+
+    def __deepcopy__(self, memo: object) -> "Table":
+        return self
+
+    @property
+    def _steps(self) -> tuple[int, ...]:
+        return c_steps(self._whole) if self._view_steps is None else self._view_steps
+
+    # ---- elements
+
+    def __len__(self) -> int:
+        if not self._shape:
+            raise TypeError("len() of a Table without axes")
+        return self._shape[0]
+
+    def __getitem__(self, index: Any) -> Any:
+        result = self.read(index)
+        if result.ndim or index is Ellipsis or (isinstance(index, tuple) and any(item is Ellipsis for item in index)):
+            return result
+        return result[()]  # a scalar
+
+    def __iter__(self) -> Iterator[Any]:
+        if not self._shape:
+            raise TypeError("a Table without axes cannot be iterated over")
+        rows = max(1, CHUNK // max(1, math.prod(self._shape[1:])))
+        return (row for first in range(0, len(self), rows) for row in self.read(slice(first, first + rows)))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        if copy is False:
+            raise ValueError("a Table has no memory to share: its array is always made, do not ask for copy=False")
+        array = self.read()
+        return array if dtype is None else array.astype(dtype, copy=False)
+
+    def read(self, index: Any = ..., out: Any = None, *, threads: int | None = None) -> Array:
+        """What ``self[index]`` holds, as an array, or written to `out`.
+
+        Parameters
+        ----------
+        index
+            As of an ndarray: ints, slices, Ellipsis, newaxis, arrays of ints or bools, and mixtures.
+        out : numpy.ndarray or buffer, optional
+            Of the result's shape and the table's dtype, in whatever memory layout.
+        threads : int, optional
+            As in :func:`xavier_uniform`.
+
+        Raises
+        ------
+        IndexError
+            As NumPy raises it. What cannot index at all is a TypeError too.
+        TypeError, ValueError
+            If `out` is not as above. Nothing is written then.
+
+        Examples
+        --------
+        >>> out = np.empty((2, 4), np.float32)
+        >>> Table((10**9, 4), seed=0).read([5, -1], out) is out
+        True
+        """
+        if threads is not None:
+            threads = check_count("threads", threads)
+        place = self._locate(index)
+        new = out is None
+        array = np.empty(place.shape, storage(self._dtype)) if new else check_out(out, self._dtype, place.shape)
+        if place.shape != place.flat_shape:  # lookups of several axes as one
+            try:
+                target = array.view()
+                target.shape = place.flat_shape
+            except AttributeError:  # they do not lie evenly in the memory of out
+                array[...] = self.read(index, threads=threads)
+                return array
+        else:
+            target = array
+        if not target.size:
+            return array
+        if place.axis is None:
+            steps = None if place.steps == c_steps(place.flat_shape) else place.steps
+            fill(self._stream, self.key, target, place.position, steps, threads=threads, new=new)
+        else:
+            self._gather(place, target, threads)
+        return array
+
+    def read_all(self, out: Any, threads: int | None) -> Array:
+        """``read(..., out)`` for an `out` that ``check_out`` has seen, or None."""
+        if threads is not None:
+            threads = check_count("threads", threads)
+        array: Array = np.empty(self._shape, storage(self._dtype)) if out is None else out
+        fill(self._stream, self.key, array, self._position, self._view_steps, threads=threads, new=out is None)
+        return array
+
+    def _gather(self, place: "_Place", out: Array, threads: int | None) -> None:
+        axis, steps, position = place.axis or 0, list(place.steps), place.position
+        if len(place.ids) == 1 and place.ids[0].array.dtype == np.int64 and place.ids[0].array.flags.c_contiguous:
+            ids, steps[axis], length = place.ids[0]
+            fill(self._stream, self.key, out, position, tuple(steps), Lookup(axis, ids, length), threads=threads)
+            return
+        steps[axis] = 1
+        arrays = np.broadcast_arrays(*(item.array for item in place.ids))
+        before = (slice(None),) * axis
+        for first in range(0, out.shape[axis], CHUNK):
+            last = min(first + CHUNK, out.shape[axis])
+            places = np.zeros(last - first, np.int64)
+            for array, item in zip(arrays, place.ids, strict=True):
+                part = array.flat[first:last].astype(np.int64)
+                part[part < 0] += item.length
+                places += part * item.step
+            part_out = out[(*before, slice(first, last))]
+            fill(self._stream, self.key, part_out, position, tuple(steps), Lookup(axis, places, 0), threads=threads)
+
+    # ---- views
+
+    def shard(self, index: Any) -> "Table":
+        """A Table of a part of this one, with the values and fans of the whole; nothing is computed.
+
+        Parameters
+        ----------
+        index
+            Ints, slices, Ellipsis, newaxis. For rows by their numbers, index the table itself.
+
+        Examples
+        --------
+        >>> t = Table((1000, 16), seed=0)
+        >>> rank = t.shard(slice(250, 500))
+        >>> rank.shape, rank.fan_in, bool((rank[3] == t[253]).all())
+        ((250, 16), 1000, True)
+        """
+        place = self._locate(index)
+        if place.axis is not None:
+            raise _BadIndex(f"a shard is cut by ints and slices, got {index!r}: index the table itself for an array")
+        return self._view(place.position, place.shape, place.steps)
+
+    def _view(self, position: int, shape: tuple[int, ...], steps: tuple[int, ...]) -> "Table":
+        view = object.__new__(Table)
+        for slot in Table.__slots__:
+            setattr(view, slot, getattr(self, slot))
+        # Steps of axes without a second element, and of empty tables, decide nothing: equal tables have equal ones.
+        empty = 0 in shape
+        view._position, view._shape = 0 if empty else position, shape
+        plain = c_steps(shape)
+        steps = plain if empty else tuple(p if size == 1 else s for size, s, p in zip(shape, steps, plain, strict=True))
+        view._view_steps = None if (shape, view._position, steps) == (self._whole, 0, c_steps(self._whole)) else steps
+        return view
+
+    def _locate(self, index: Any) -> "_Place":
+        return _locate(index, self._shape, self._steps, self._position)
+
+
+# ---- indices
+
+
+class _Ids(NamedTuple):
+    """Indices of an axis, whose steps and length are given; they broadcast with those of others."""
+
+    array: Array
+    step: int
+    length: int
+
+
+class _Place(NamedTuple):
+    """Where the elements of a result lie in the stream. Axes that are looked up together are one in flat_shape."""
+
+    shape: tuple[int, ...]
+    flat_shape: tuple[int, ...]
+    position: int
+    steps: tuple[int, ...]
+    axis: int | None = None
+    ids: tuple[_Ids, ...] = ()
+
+
+def _parts(index: Any) -> list[Any]:
+    """The index as slices, None, Ellipsis, ints and arrays of ints; a mask of k axes is a tuple of k arrays and its
+    shape."""
+    parts: list[Any] = []
+    for item in index if isinstance(index, tuple) else (index,):
+        if item is None or item is Ellipsis or isinstance(item, slice):
+            parts.append(item)
+            continue
+        if type(item) is int:
+            parts.append(item)
+            continue
+        try:
+            array = np.asarray(item)
+        except ValueError:
+            array = np.asarray("ragged")
+        if not array.size and not isinstance(item, np.ndarray):
+            array = array.astype(np.int64)
+        if array.dtype == bool:
+            found = array.nonzero() if array.ndim else (np.zeros(int(array), np.int64),)
+            parts.append((found, array.shape))
+        elif array.dtype.kind in "iu":
+            parts.append(array if array.ndim else int(array))
+        else:
+            raise _BadIndex(
+                "only integers, slices (`:`), ellipsis (`...`), numpy.newaxis (`None`) and integer or boolean arrays "
+                f"are valid indices, got {item!r}"
+            )
+    return parts
+
+
+def _locate(index: Any, shape: tuple[int, ...], steps: tuple[int, ...], position: int) -> _Place:
+    parts = _parts(index)
+    ellipses = sum(part is Ellipsis for part in parts)
+    if ellipses > 1:
+        raise IndexError("an index can only have a single ellipsis ('...')")
+    if not ellipses:
+        parts.append(Ellipsis)
+    consumed = sum(
+        len(part[1]) if isinstance(part, tuple) else part is not None and part is not Ellipsis for part in parts
+    )
+    if consumed > len(shape):
+        raise IndexError(f"too many indices for array: array is {len(shape)}-dimensional, but {consumed} were indexed")
+    advanced = any(isinstance(part, (np.ndarray, tuple)) for part in parts)
+
+    axis = 0
+    axes: list[tuple[int, int]] = []  # size and step of each axis of the result that is not looked up
+    ids: list[_Ids] = []
+    first: int | None = None  # where among them the looked-up axes begin
+    apart = after = False  # whether anything stands between looked-up axes, or behind one
+    for part in parts:
+        if isinstance(part, (np.ndarray, tuple)) or (advanced and isinstance(part, int)):
+            first = len(axes) if first is None else first
+            apart = apart or after
+            if isinstance(part, tuple) and not part[1]:  # a bare bool: an axis of its own, of one element or none
+                ids.append(_Ids(part[0][0], 0, 1))
+                continue
+            for k, array in enumerate(part[0] if isinstance(part, tuple) else [np.asarray(part)]):
+                if isinstance(part, tuple) and part[1][k] != shape[axis]:
+                    raise IndexError(
+                        f"boolean index did not match indexed array along axis {axis}; size of axis is {shape[axis]} "
+                        f"but size of corresponding boolean axis is {part[1][k]}"
+                    )
+                _check_ids(array, axis, shape[axis])
+                ids.append(_Ids(array, steps[axis], shape[axis]))
+                axis += 1
+            continue
+        after = first is not None
+        if part is None:
+            axes.append((1, 0))
+        elif part is Ellipsis:
+            rest = len(shape) - consumed
+            axes.extend(zip(shape[axis : axis + rest], steps[axis : axis + rest], strict=True))
+            axis += rest
+        elif isinstance(part, slice):
+            start, stop, step = part.indices(shape[axis])
+            size = len(range(start, stop, step))
+            position += start * steps[axis] if size else 0
+            axes.append((size, step * steps[axis]))
+            axis += 1
+        else:
+            if not -shape[axis] <= part < shape[axis]:
+                raise IndexError(f"index {part} is out of bounds for axis {axis} with size {shape[axis]}")
+            position += (part + shape[axis] if part < 0 else part) * steps[axis]
+            axis += 1
+    sizes, gaps = tuple(size for size, _ in axes), tuple(step for _, step in axes)
+    if first is None:
+        return _Place(sizes, sizes, position, gaps)
+    try:
+        together = np.broadcast_shapes(*(item.array.shape for item in ids))
+    except ValueError:
+        shapes = " ".join(str(item.array.shape) for item in ids)
+        raise IndexError(
+            f"shape mismatch: indexing arrays could not be broadcast together with shapes {shapes}"
+        ) from None
+    at = 0 if apart else first
+    return _Place(
+        (*sizes[:at], *together, *sizes[at:]),
+        (*sizes[:at], math.prod(together), *sizes[at:]),
+        position,
+        (*gaps[:at], 0, *gaps[at:]),
+        at,
+        tuple(ids),
+    )
+
+
+def _check_ids(ids: Array, axis: int, length: int) -> None:
+    if ids.size:
+        for worst in (int(ids.min()), int(ids.max())):
+            if not -length <= worst < length:
+                raise IndexError(f"index {worst} is out of bounds for axis {axis} with size {length}")
+
+
+# ---- checks
+
+
+def item_size(dtype: str) -> int:
+    """Bytes of an element; bfloat16 has two, whether or not ml_dtypes is there to say so."""
+    own = format_of(dtype).storage
+    return own.itemsize if own is not None else 2
+
+
+def _resolve_fans(
+    shape: tuple[int, ...], layout: str | None, groups: int, fan_in: int | None, fan_out: int | None
+) -> tuple[int, int]:
+    if fan_in is not None:
+        fan_in = check_count("fan_in", fan_in)
+    if fan_out is not None:
+        fan_out = check_count("fan_out", fan_out)
+    if fan_in and fan_out and layout is None and groups == 1:
+        return fan_in, fan_out
+    computed = fans(shape, layout, groups)
+    return fan_in or computed[0], fan_out or computed[1]
+
+
+def check_out(out: Any, dtype: str, shape: Any) -> Array:
+    """The array to fill in the memory of `out`, or an error before anything is written."""
+    array: Array = out
+    if not isinstance(out, np.ndarray):
+        try:
+            array = np.asarray(memoryview(out))
+        except (TypeError, ValueError):
+            raise TypeError(f"out must be a NumPy array or a buffer, got {type(out).__name__}") from None
+        if array.dtype.itemsize == 1:  # raw memory: a bytearray, an mmap, shared memory
+            kind = np.dtype(np.uint16) if dtype == "bfloat16" else storage(dtype)
+            try:
+                array = array.view(kind) if shape is None else array.view(kind).reshape(check_shape(shape))
+            except ValueError:
+                asked = "a multiple of" if shape is None else f"{check_shape(shape)} of"
+                raise ValueError(f"out must hold {asked} {dtype}, got {array.nbytes} contiguous bytes") from None
+    own = format_of(dtype).storage
+    if array.dtype is not own and array.dtype.name != dtype and not (dtype == "bfloat16" and array.dtype == np.uint16):
+        known = array.dtype.name in DTYPES
+        hint = " or uint16" if dtype == "bfloat16" else f"; pass dtype={array.dtype.name!r}" if known else ""
+        raise TypeError(f"out must hold {dtype} (the dtype to fill){hint}, got an array of {array.dtype}")
+    if not array.dtype.isnative:
+        raise TypeError(f"out must have this machine's byte order, got {array.dtype.str!r}: fill a native array first")
+    if not array.flags.writeable:
+        raise ValueError("out must be writable, got a read-only array or buffer")
+    if shape is not None and array.shape != shape and array.shape != check_shape(shape):
+        raise ValueError(f"shape and out must agree, got {check_shape(shape)} and an array of {array.shape}")
+    if not array.flags.c_contiguous and array.size:
+        reach = array.itemsize
+        steps = sorted((abs(stride), size) for stride, size in zip(array.strides, array.shape, strict=True))
+        for stride, size in steps:
+            if size > 1 and stride < reach:
+                raise ValueError(
+                    f"out must not overlap itself, got the shape {array.shape} with strides {array.strides}"
+                )
+            reach += (size - 1) * stride
+    return array
+
+
+# ---- recipes
+
+_EXACT = 1 << 53  # JSON numbers beyond it lose digits in other languages
+
+
+def _int_to_json(number: int) -> int | str:
+    return number if number < _EXACT else hex(number)
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Real):
+        number = float(value)
+        return number if math.isfinite(number) else repr(number)
+    return [complex(value).real, complex(value).imag]
+
+
+def _paste(value: Any) -> str:
+    return f"float({str(value)!r})" if isinstance(value, float) and not math.isfinite(value) else repr(value)
+
+
+_RECIPE_TYPES: dict[str, tuple[type, ...]] = {
+    "stream": (int,),
+    "shape": (list,),
+    "init": (str,),
+    "parameters": (dict,),
+    "dtype": (str,),
+    "layout": (str, type(None)),
+    "groups": (int,),
+    "fan_in": (int, type(None)),
+    "fan_out": (int, type(None)),
+    "seed": (int, str, list),
+    "name": (str,),
+}
+_VIEW_TYPES: dict[str, tuple[type, ...]] = {"position": (int,), "shape": (list,), "steps": (list,)}
+
+
+def _check_fields(what: str, got: Any, types: dict[str, tuple[type, ...]], optional: tuple[str, ...] = ()) -> None:
+    if not isinstance(got, Mapping):
+        raise TypeError(f"{what} must be a dict, got {type(got).__name__}")
+    unknown = [key for key in got if key not in types and key not in optional]
+    lacking = [key for key in types if key not in got]
+    if unknown or lacking:
+        raise ValueError(f"{what} must have the fields {', '.join(types)}; unknown {unknown!r}, missing {lacking!r}")
+    for key, kinds in types.items():
+        if type(got[key]) not in kinds:
+            names = " or ".join(kind.__name__ for kind in kinds)
+            raise TypeError(f"{what} field {key!r} must be {names}, got {type(got[key]).__name__}")
+
+
+def _check_ints(what: str, got: list[Any], least: int, most: int = 64) -> tuple[int, ...]:
+    if len(got) > most or any(type(item) is not int or not least <= item < 1 << 63 for item in got):
+        raise ValueError(f"{what} must be at most {most} ints from {least} to 2**63 - 1")
+    return tuple(got)
+
+
+def _checked_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a Table, and its view."""
+    if isinstance(recipe, Mapping) and type(recipe.get("stream")) is int and recipe["stream"] != STREAM_VERSION:
+        raise ValueError(
+            f"recipe must be for version {STREAM_VERSION} of the stream, got {recipe['stream']!r}: it needs another "
+            "release of xavierfast"
+        )
+    _check_fields("recipe", recipe, _RECIPE_TYPES, ("view",))
+    fields = {key: value for key, value in recipe.items() if key != "stream"}
+    fields["shape"] = _check_ints("recipe field 'shape'", fields["shape"], 0)
+    if fields["init"] not in INITIALIZERS:
+        raise ValueError(f"recipe field 'init' must be one of {', '.join(INITIALIZERS)}, got {fields['init']!r:.80}")
+    seed = fields["seed"]
+    if isinstance(seed, list) and len(seed) > 1 << 12:
+        raise ValueError(f"recipe field 'seed' must have at most 4096 ints, got {len(seed)}")
+    fields["seed"] = [_seed_from_json(item) for item in seed] if isinstance(seed, list) else _seed_from_json(seed)
+    own = [parameter.name for parameter in own_parameters(fields["init"])[1]]
+    parameters = {}
+    for key, value in fields["parameters"].items():
+        if key not in own:
+            raise ValueError(
+                f"recipe field 'parameters' for {fields['init']} may hold {', '.join(own)}; got {key!r:.80}"
+            )
+        parameters[key] = _from_json(key, value)
+    return fields | {"parameters": parameters, "view": recipe.get("view")}
+
+
+def _seed_from_json(seed: Any) -> int:
+    if type(seed) is int and seed >= 0:
+        return seed
+    if isinstance(seed, str) and len(seed) <= 1 << 16 and seed.startswith("0x") and seed[2:].isalnum():
+        try:
+            return int(seed, 16)
+        except ValueError:
+            pass
+    raise ValueError(f"recipe field 'seed' must hold ints >= 0, or '0x...' where they are large; got {seed!r:.80}")
+
+
+def _from_json(key: str, value: Any) -> Any:
+    if isinstance(value, str):
+        return float(value) if value in ("inf", "-inf") else value
+    if isinstance(value, list) and len(value) == 2 and all(type(part) in (int, float) for part in value):
+        return complex(*value)
+    if type(value) in (int, float):
+        return value
+    raise TypeError(f"recipe parameter {key!r} must be a number or a str, got {type(value).__name__}")
+
+
+def _checked_view(table: Table, view: Any) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
+    _check_fields("recipe field 'view'", view, _VIEW_TYPES)
+    shape = _check_ints("recipe field 'shape' of a view", view["shape"], 0)
+    steps = _check_ints("recipe field 'steps' of a view", view["steps"], -(1 << 63) + 1)
+    (position,) = _check_ints("recipe field 'position' of a view", [view["position"]], 0)
+    if len(shape) != len(steps):
+        raise ValueError(f"recipe field 'view' must have a step for each axis, got {len(steps)} for {len(shape)}")
+    ends = [(size - 1) * step for size, step in zip(shape, steps, strict=True)]
+    low, high = position + sum(e for e in ends if e < 0), position + sum(e for e in ends if e > 0)
+    if 0 not in shape and not 0 <= low <= high < table.size:
+        raise ValueError(f"recipe field 'view' must lie within the {table.size} elements of the whole")
+    if math.prod(shape) > table.size:
+        raise ValueError("recipe field 'view' must not have more elements than the whole")
+    return position, shape, steps
