@@ -4,9 +4,10 @@ from .fans import fans
 from .initializers import *  # noqa: F403
 from .initializers import __all__ as _initializers
 from .kernels import level
+from .model import init
 from .table import Table
 
-__all__ = ["Table", "fans", "level", *_initializers]
+__all__ = ["Table", "fans", "init", "level", *_initializers]
 
 
 def __getattr__(name: str) -> str:

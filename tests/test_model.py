@@ -1,0 +1,114 @@
+"""init: whole models by names and rules."""
+
+import numpy as np
+import pytest
+
+import xavierfast as xf
+
+SHAPES = {"embed.weight": (100, 16), "h.0.attn.weight": (16, 48), "h.0.attn.bias": (48,), "h.1.attn.weight": (16, 48)}
+RULES = {"*.bias": "zeros", "embed.*": {"init": "normal", "std": 0.02}, "*": "xavier_uniform"}
+
+
+def test_each_name_is_a_table():
+    weights = xf.init(SHAPES, RULES, seed=5)
+    assert list(weights) == list(SHAPES)
+    assert (weights["embed.weight"] == xf.normal((100, 16), std=0.02, seed=5, name="embed.weight")).all()
+    assert (weights["h.0.attn.weight"] == xf.xavier_uniform((16, 48), seed=5, name="h.0.attn.weight")).all()
+    assert (weights["h.0.attn.bias"] == 0).all()
+    assert (weights["h.0.attn.weight"] != weights["h.1.attn.weight"]).all()
+
+
+def test_other_entries_change_nothing():
+    weights = xf.init(SHAPES, RULES, seed=5)
+    fewer = xf.init(
+        {"h.1.attn.weight": (16, 48), "new": (3, 3), "embed.weight": (100, 16)},
+        {"embed.*": RULES["embed.*"], "*": "xavier_uniform"},
+        seed=5,
+    )
+    for name in ("h.1.attn.weight", "embed.weight"):
+        assert (fewer[name] == weights[name]).all()
+
+
+def test_lazy():
+    tables = xf.init(SHAPES, RULES, seed=5, lazy=True, dtype="float16")
+    assert tables["embed.weight"] == xf.Table(
+        (100, 16), "normal", std=0.02, seed=5, name="embed.weight", dtype="float16"
+    )
+    assert all(isinstance(table, xf.Table) for table in tables.values())
+
+
+def test_arrays_and_tables():
+    array = np.empty((16, 48), np.float64, order="F")
+    table = xf.Table((3, 4), seed=9)
+    result = xf.init({"a": array, "b": table}, [("a", xf.lecun_normal)], seed=1)
+    assert result["a"] is array
+    assert (array == xf.lecun_normal((16, 48), seed=1, name="a", dtype="float64")).all()
+    assert (result["b"] == table[...]).all()
+
+
+def test_rules_carry_layouts_and_dtypes():
+    result = xf.init({"conv": (8, 4, 3, 3)}, {"conv": {"init": "xavier_uniform", "layout": "oihw", "dtype": "float64"}})
+    assert (
+        result["conv"] == xf.xavier_uniform((8, 4, 3, 3), layout="oihw", dtype="float64", seed=0, name="conv")
+    ).all()
+
+
+def test_fresh_seed_is_shared():
+    tables = xf.init({"a": (3, 4), "b": (3, 4)}, {"*": "xavier_uniform"}, None, lazy=True)
+    assert tables["a"].seed == tables["b"].seed
+
+
+def test_first_match_wins():
+    tables = xf.init({"a.w": (3, 4), "b.w": (3, 4)}, [("a.*", "zeros"), ("*.w", "xavier_normal")], lazy=True)
+    assert [table.init for table in tables.values()] == ["zeros", "xavier_normal"]
+
+
+X = np.full((4, 6), 7, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "rules", "keywords", "error", "message"),
+    [
+        (
+            {"a": X, "b": (3, 3)},
+            {"a": "zeros"},
+            {},
+            ValueError,
+            "a rule must match each name, got 'b' and the rules 'a'",
+        ),
+        ({"a": X}, {"a": "zeros", "c*": "zeros"}, {}, ValueError, r"each rule must match a name, got 'c\*'"),
+        ({"a": X, "b": (3,)}, {"*": "xavier_uniform"}, {}, ValueError, "at least two axes"),
+        ({"a": X, "b": X[:2]}, {"*": "normal"}, {}, ValueError, "must not share memory, got '[ab]' and '[ab]'"),
+        ({"a": X, "b": X}, {"*": "normal"}, {}, ValueError, "must not share memory"),
+        ({"a": X, "b": X.T}, {"*": "normal"}, {}, ValueError, "must not share memory"),
+        ({"a": X}, {"*": "nromal"}, {}, ValueError, "init must be the name of an initialiser"),
+        ({"a": X}, {"*": {"std": 1}}, {}, ValueError, "must name its initialiser as 'init'"),
+        ({"a": X}, {"*": {"init": "normal", "seed": 1}}, {}, ValueError, "must not give the seed"),
+        ({"a": X}, {"*": {"init": "normal", "sdt": 1}}, {}, TypeError, "unexpected keyword argument 'sdt'"),
+        ({"a": X}, ["*"], {}, TypeError, "pairs of a pattern and a rule"),
+        ({"a": X, 5: (3, 3)}, {"*": "normal"}, {}, TypeError, "names must be str, got 5"),
+        ({"a": X}, {"*": "normal"}, {"seed": -1}, ValueError, "seed must not be negative"),
+        ({"a": X}, {"*": "normal"}, {"threads": 0}, ValueError, "threads must be at least 1"),
+        ({"a": X}, {"*": "normal"}, {"lazy": True}, ValueError, "lazy=True gives Tables"),
+        ({"a": X}, {"*": {"init": "normal", "dtype": "float64"}}, {}, TypeError, "out must hold float64"),
+        ({"a": X, "b": np.zeros((2, 2), int)}, {"*": "normal"}, {}, TypeError, "dtype must be one of"),
+        ([("a", X)], {"*": "normal"}, {}, TypeError, "tensors must be a mapping"),
+    ],
+)
+def test_refused(tensors, rules, keywords, error, message):
+    with pytest.raises(error, match=message):
+        xf.init(tensors, rules, **keywords)
+    assert (X == 7).all()
+
+
+def test_the_error_names_the_tensor():
+    with pytest.raises(ValueError) as caught:
+        xf.init({"fine": (3, 4), "h.3.bias": (4,)}, {"*": "xavier_uniform"})
+    assert caught.value.__notes__ == ["for the tensor 'h.3.bias'"]
+
+
+def test_interleaved_arrays_do_not_share():
+    memory = np.zeros((4, 6), np.float32)
+    result = xf.init({"even": memory[:, ::2], "odd": memory[:, 1::2]}, {"*": "normal"}, seed=0)
+    assert (memory[:, 1::2] == xf.normal((4, 3), seed=0, name="odd")).all()
+    assert result["even"].base is memory

@@ -1,0 +1,146 @@
+"""All tensors of a model at once: a name is a stream, a rule is an initialiser for the names that match a pattern."""
+
+from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+
+from . import kernels
+from .fans import check_count
+from .streams import Seed, resolve_seed
+from .table import Table, check_out
+
+__all__ = ["init"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Rule = str | Callable[..., Any] | Mapping[str, Any]
+
+
+def init(
+    tensors: Mapping[str, Any],
+    rules: Mapping[str, Rule] | Iterable[tuple[str, Rule]],
+    seed: Seed = 0,
+    *,
+    dtype: Any = "float32",
+    lazy: bool = False,
+    threads: int | None = None,
+) -> dict[str, Any]:
+    """Initial weights for a mapping of names, each by the first rule whose pattern it matches.
+
+    Each name has a stream of its own under the seed (a 256-bit hash of the whole name, so that none collide): adding,
+    removing, reordering or re-shaping entries changes no other.
+
+    Parameters
+    ----------
+    tensors : mapping of str to shape, numpy.ndarray or Table
+        A shape gives a new array of `dtype`, an array is filled in place, a Table is taken as it is, without a rule.
+    rules : mapping or pairs of pattern and rule
+        Patterns are those of ``fnmatch.fnmatchcase``: "*.bias", "h.[0-9].attn.*", "*". A rule is the name of an
+        initialiser, or the function, or a dict with that as "init" and with its parameters, layout, groups, fans or
+        dtype: ``{"init": "normal", "std": 0.02}``.
+    seed
+        As in :func:`xavier_uniform`.
+    lazy : bool
+        Give Tables instead of arrays; `tensors` must hold no arrays then.
+    threads : int, optional
+        As in :func:`xavier_uniform`.
+
+    Returns
+    -------
+    dict
+        Of arrays, or of Tables, in the order of `tensors`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a name that no rule matches, a rule that matches no name, arrays that share memory, and whatever an
+        initialiser refuses; a note says for which name. Nothing is written then.
+
+    Examples
+    --------
+    >>> rules = {"*.bias": "zeros", "embed.*": {"init": "normal", "std": 0.02}, "*": "xavier_uniform"}
+    >>> weights = init({"embed.weight": (1000, 64), "h.0.weight": (64, 64), "h.0.bias": 64}, rules, seed=0)
+    >>> {name: array.shape for name, array in weights.items()}
+    {'embed.weight': (1000, 64), 'h.0.weight': (64, 64), 'h.0.bias': (64,)}
+    >>> init({"h.0.weight": (64, 64)}, {"*": "xavier_uniform"}, seed=0, lazy=True)
+    {'h.0.weight': Table((64, 64), 'xavier_uniform', seed=0, name='h.0.weight')}
+    """
+    if not isinstance(tensors, Mapping):
+        raise TypeError(f"tensors must be a mapping of names to shapes, arrays or Tables, got {type(tensors).__name__}")
+    if threads is not None:
+        threads = check_count("threads", threads)
+    pairs = _check_rules(rules)
+    seed = resolve_seed(seed)
+    used: set[str] = set()
+    tables: dict[str, Table] = {}
+    arrays: dict[str, Array] = {}
+    for name, target in tensors.items():
+        try:
+            if isinstance(target, Table):
+                tables[name] = target
+                continue
+            pattern, rule = _first_match(name, pairs)
+            used.add(pattern)
+            is_array = isinstance(target, np.ndarray)
+            keywords = {"dtype": target.dtype if is_array else dtype, **rule}
+            tables[name] = Table(target.shape if is_array else target, **keywords, seed=seed, name=name)
+            if is_array:
+                arrays[name] = check_out(target, tables[name].dtype.name, None)
+        except (TypeError, ValueError, ImportError) as error:
+            error.add_note(f"for the tensor {name!r}")
+            raise
+    unused = [pattern for pattern, _ in pairs if pattern not in used]
+    if unused:
+        raise ValueError(f"each rule must match a name, got {', '.join(map(repr, unused))} that match none first")
+    _check_apart(arrays)
+    if lazy:
+        if arrays:
+            raise ValueError(f"lazy=True gives Tables and fills nothing, got arrays for {', '.join(map(repr, arrays))}")
+        return dict(tables)
+    return {name: table.read(..., arrays.get(name), threads=threads) for name, table in tables.items()}
+
+
+def _check_rules(rules: Any) -> list[tuple[str, dict[str, Any]]]:
+    """Pairs of a pattern and the arguments of a Table."""
+    items = list(rules.items() if isinstance(rules, Mapping) else rules)
+    pairs = []
+    for item in items:
+        if not (isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str)):
+            raise TypeError(f"rules must be a mapping or pairs of a pattern and a rule, got {item!r}")
+        pattern, rule = item
+        keywords = dict(rule) if isinstance(rule, Mapping) else {"init": rule}
+        if "init" not in keywords:
+            raise ValueError(f"a rule must name its initialiser as 'init', got {rule!r} for {pattern!r}")
+        for reserved in ("shape", "seed", "name"):
+            if reserved in keywords:
+                raise ValueError(f"a rule must not give the {reserved}, got {rule!r} for {pattern!r}")
+        pairs.append((pattern, keywords))
+    return pairs
+
+
+def _first_match(name: Any, pairs: list[tuple[str, dict[str, Any]]]) -> tuple[str, dict[str, Any]]:
+    if not isinstance(name, str):
+        raise TypeError(f"names must be str, got {name!r}")
+    for pattern, keywords in pairs:
+        if fnmatchcase(name, pattern):
+            return pattern, keywords
+    raise ValueError(f"a rule must match each name, got {name!r} and the rules {', '.join(repr(p) for p, _ in pairs)}")
+
+
+def _check_apart(arrays: dict[str, Array]) -> None:
+    """In the order of their beginnings, arrays can only overlap those that begin before they end."""
+    spans = sorted((*_span(array), name) for name, array in arrays.items() if array.size)
+    for k, (_, end, name) in enumerate(spans):
+        for begin, _, other in spans[k + 1 :]:
+            if begin >= end:
+                break
+            if np.shares_memory(arrays[name], arrays[other]):
+                raise ValueError(f"arrays must not share memory, got {name!r} and {other!r}")
+
+
+def _span(array: Array) -> tuple[int, int]:
+    """The addresses of an array's first byte and of that behind its last."""
+    reach = [(size - 1) * stride for size, stride in zip(array.shape, array.strides, strict=True)]
+    address = kernels.address(array)
+    return address + sum(r for r in reach if r < 0), address + sum(r for r in reach if r > 0) + array.itemsize
