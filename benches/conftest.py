@@ -38,9 +38,9 @@ def at_level(monkeypatch):
 def measure(benchmark):
     """Time a call that writes `size` bytes in `elements` elements; large ones in few rounds."""
 
-    def run(group, call, size, elements):
+    def run(group, call, size, elements, unit="elements"):
         benchmark.group = group
-        benchmark.extra_info.update(size=size, elements=elements)
+        benchmark.extra_info.update(size=size, elements=elements, unit=unit)
         if size >= 1 << 30:
             benchmark.pedantic(call, rounds=6)
         elif size >= 1 << 24:
@@ -82,7 +82,11 @@ def pytest_terminal_summary(terminalreporter, config):
         return
     write = terminalreporter.write_line
     write(f"\n{machine()}")
-    write("GB/s and 10^9 elements a second of the fastest round, GB/s of the median, and the time against NumPy's.")
+    write(
+        write(
+            "GB/s and 10^9 elements, or 10^6 rows, a second of the fastest round; GB/s of the median; against NumPy's."
+        )
+    )
     for group in dict.fromkeys(bench.group for bench in rows):
         write(f"\n{group}")
         members = [bench for bench in rows if bench.group == group]
@@ -93,9 +97,11 @@ def pytest_terminal_summary(terminalreporter, config):
             if not size:  # the import, which takes its own time
                 write(f"  {bench.extra_info['import_seconds'] * 1e3:.1f} ms, median of 11 processes")
                 continue
+            many = f"{elements / best / 1e9:8.3f} G/s"
+            if bench.extra_info["unit"] == "rows":
+                many = f"{elements / best / 1e6:8.3f} M rows/s"
             rate = (
-                f"{size / best / 1e9:8.2f} GB/s {elements / best / 1e9:8.3f} G/s, "
-                f"median {size / median / 1e9:8.2f} GB/s"
+                f"{size / best / 1e9:8.2f} GB/s {many}, median {size / median / 1e9:8.2f} GB/s"
                 if size > 1 << 20
                 else f"{best * 1e6:8.1f} us, {size / best / 1e9:7.2f} GB/s, median {median * 1e6:8.1f} us"
             )

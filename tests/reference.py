@@ -8,7 +8,7 @@ for bit. It needs IEEE 754 arithmetic in a written order and nothing else.
 import numpy as np
 
 WORDS, CONSTANT, UNIFORM, NORMAL, TRUNCATED, WIDE, QUANTILE = range(7)
-UINT32, FLOAT32, FLOAT64, FLOAT16, BFLOAT16 = range(5)
+UINT32, FLOAT32, FLOAT64, FLOAT16, BFLOAT16, COMPLEX64, COMPLEX128 = range(7)
 f32, f64, i32, u32, u64 = np.float32, np.float64, np.int32, np.uint32, np.uint64
 
 
@@ -68,19 +68,22 @@ def uniform32(w, p):
     return (w.view(i32) | i32(1)).astype(f32) * f32(p[0])
 
 
-def normal32(w, p):
-    x, word = w[:, :128].view(i32) | i32(1), w[:, 128:]
-    a = np.abs(x.astype(f32)) * f32(2**-32)
-    r = np.sqrt(minus_two_ln(np.where(x < 0, f32(1) - a, a), -a)) * f32(p[0])
+def turn32(word, r):
+    """r times cosine and sine of the word's angle."""
     y = (word << u32(2) | u32(2)).view(i32).astype(f32) * f32(2**-31)
     z = y * y
     s = horner(z, f32(-3.59504522443e-5), f32(0.00249000102402), f32(-0.0807454325292), f32(0.785398160854)) * y
-    c = horner(
-        z, f32(3.53033805326e-6), f32(-0.000325940079856), f32(0.0158543266228), f32(-0.308425135649), f32(1)
-    )  # fmt: skip
+    c = horner(z, f32(3.53033805326e-6), f32(-0.000325940079856), f32(0.0158543266228), f32(-0.308425135649), f32(1))
     c, s = np.where(word & u32(1 << 30), -(c * r), c * r), s * r
     swap = word >> u32(31) == 1
-    return np.concatenate([np.where(swap, s, c), np.where(swap, c, s)], axis=1)
+    return np.where(swap, s, c), np.where(swap, c, s)
+
+
+def normal32(w, p):
+    x = w[:, :128].view(i32) | i32(1)
+    a = np.abs(x.astype(f32)) * f32(2**-32)
+    r = np.sqrt(minus_two_ln(np.where(x < 0, f32(1) - a, a), -a)) * f32(p[0])
+    return np.concatenate(turn32(w[:, 128:], r), axis=1)
 
 
 def bounded(y, p):
@@ -140,12 +143,8 @@ def uniform64(w, p):
     return signed62(w[:, :128], w[:, 128:]) * p[0]
 
 
-def normal64(w, p):
-    y = signed62(w[:, :64], w[:, 128:192])
-    a = np.abs(y) * 2.0**-63
-    r = np.sqrt(-2 * ln(np.where(y < 0, 1 - a, a), -a)) * p[0]
-    word = w[:, 64:128]
-    y = signed62(((word << u32(2)).view(i32) >> i32(2)).view(u32), w[:, 192:]) * 2.0**-60
+def turn64(a, b, r):
+    y = signed62(((a << u32(2)).view(i32) >> i32(2)).view(u32), b) * 2.0**-60
     z = y * y
     s = y * horner(
         z, 6.8771008436230222812e-12, -1.7571492941602172345e-9, 3.1336162166337671758e-7, -0.000036576204158456388495,
@@ -155,9 +154,42 @@ def normal64(w, p):
         z, -3.8581555595630290954e-13, 1.1500511888053235558e-10, -2.4611364051063324151e-8, 3.5908604460588552423e-6,
         -0.00032599188692675889011, 0.015854344243815425962, -0.30842513753404245381, 1.0,
     )  # fmt: skip
-    c, s = np.where(word & u32(1 << 30), -(c * r), c * r), s * r
-    swap = word >> u32(31) == 1
-    return np.concatenate([np.where(swap, s, c), np.where(swap, c, s)], axis=1)
+    c, s = np.where(a & u32(1 << 30), -(c * r), c * r), s * r
+    swap = a >> u32(31) == 1
+    return np.where(swap, s, c), np.where(swap, c, s)
+
+
+def normal64(w, p):
+    y = signed62(w[:, :64], w[:, 128:192])
+    a = np.abs(y) * 2.0**-63
+    r = np.sqrt(-2 * ln(np.where(y < 0, 1 - a, a), -a)) * p[0]
+    return np.concatenate(turn64(w[:, 64:128], w[:, 192:], r), axis=1)
+
+
+def complex64(distribution, w, p):
+    x = w[:, :128].view(i32) | i32(1)
+    if distribution == UNIFORM:
+        r = np.sqrt(np.abs(x.astype(f32)) * f32(2**-31)) * f32(p[0])
+    else:
+        scale, cut, share, rest = map(f32, p)
+        a = np.abs(x.astype(f32)) * f32(2**-32)
+        u = np.where(x < 0, f32(1) - share * a, rest + share * a)
+        r = np.minimum(np.sqrt(minus_two_ln(u, -share * np.where(x < 0, a, f32(1) - a))) * scale, cut)
+    re, im = turn32(w[:, 128:], r)
+    return re + im * np.complex64(1j)
+
+
+def complex128(distribution, w, p):
+    y = signed62(w[:, :64], w[:, 128:192])
+    if distribution == UNIFORM:
+        r = np.sqrt(np.abs(y) * 2.0**-62) * p[0]
+    else:
+        scale, cut, share, rest = p
+        a = np.abs(y) * 2.0**-63
+        u = np.where(y < 0, 1 - share * a, rest + share * a)
+        r = np.minimum(np.sqrt(-2 * ln(u, -share * np.where(y < 0, a, 1 - a))) * scale, cut)
+    re, im = turn64(w[:, 64:128], w[:, 192:], r)
+    return re + im * 1j
 
 
 def halley(x, target):
@@ -221,13 +253,16 @@ def bfloat16(y):
 
 
 def elements(distribution, form, key, p, position, n):
-    """Elements position .. position + n - 1, of dtype uint32, float32, float64, float16, or uint16 for bfloat16."""
-    size = 128 if form == FLOAT64 else 256
+    """Elements position .. position + n - 1, in the dtype of the form; uint16 for bfloat16."""
+    size = {FLOAT64: 128, COMPLEX64: 128, COMPLEX128: 64}.get(form, 256)
     first = position // size
     count = (position % size + n + size - 1) // size
     w = tiles(key, first, count)
     if distribution == WORDS:
         v = w
+    elif form in (COMPLEX64, COMPLEX128):
+        kind, draw = (np.complex64, complex64) if form == COMPLEX64 else (np.complex128, complex128)
+        v = np.full((count, size), complex(*p), kind) if distribution == CONSTANT else draw(distribution, w, p)
     elif form == FLOAT64:
         map64 = {UNIFORM: uniform64, NORMAL: normal64, QUANTILE: quantile64}
         v = np.full((count, size), p[0]) if distribution == CONSTANT else map64[distribution](w, p)

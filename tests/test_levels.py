@@ -9,7 +9,8 @@ from xavierfast.distributions import Distribution, parameters
 
 KEY = bytes(range(7, 39))
 INF = float("inf")
-DTYPES = ("float32", "float64", "float16", "bfloat16")
+DTYPES = ("float32", "float64", "float16", "bfloat16", "complex64", "complex128")
+SYMMETRIC = ("constant", "uniform", "normal", "truncated 2", "truncated 0.7", "truncated 3", "untruncated")
 DISTRIBUTIONS = {
     "constant": Distribution("constant", -1.37),
     "uniform": Distribution("uniform", 0.3),
@@ -27,9 +28,13 @@ DISTRIBUTIONS = {
 }
 # As small as each dtype takes: float16's are subnormal.
 SMALL = {"float32": 2.0**-80, "float64": 2.0**-900, "float16": 3e-7, "bfloat16": 2.0**-80}
+SMALL |= {"complex64": 2.0**-80, "complex128": 2.0**-900}
 LENGTHS = (*range(9), 15, 16, 17, 31, 127, 128, 129, 255, 256, 257, 1000)
 POSITIONS = (0, 1, 127, 255, 2**31 - 1, 2**32 - 1, 2**34, 2**63 - 256, 2**63 - 1)
 CANARY = 0xA5
+SIZES = {
+    kernels.FLOAT64: 8, kernels.FLOAT16: 2, kernels.BFLOAT16: 2, kernels.COMPLEX64: 8, kernels.COMPLEX128: 16,
+}  # fmt: skip
 
 
 def stream(name, dtype):
@@ -43,7 +48,7 @@ def expected(source, position, n):
 
 def filled(level, source, position, n, offset=0, streaming=False):
     """The bytes that a kernel writes at an offset from a cache line, after a look at those around them."""
-    size = {kernels.FLOAT64: 8, kernels.FLOAT16: 2, kernels.BFLOAT16: 2}.get(source[1], 4) * n
+    size = SIZES.get(source[1], 4) * n
     memory = np.full(size + 256, CANARY, np.uint8)
     begin = -memory.ctypes.data % 64 + 64 + offset
     level.fill(*source[:2], KEY, source[2], memory.ctypes.data + begin, position, n, streaming)
@@ -52,8 +57,16 @@ def filled(level, source, position, n, offset=0, streaming=False):
     return memory[begin : begin + size].tobytes()
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", DISTRIBUTIONS)
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    # Of complex values the modulus is truncated, on one side.
+    [
+        (name, dtype)
+        for name in DISTRIBUTIONS
+        for dtype in DTYPES
+        if name in SYMMETRIC or not dtype.startswith("complex")
+    ],
+)
 def test_values(level, name, dtype):
     source = stream(name, dtype)
     assert filled(level, source, 0, 40_000) == expected(source, 0, 40_000)
@@ -102,8 +115,8 @@ def test_words(level):
 def test_values_of_given_words(level, dtype):
     kernel, form, p, _ = stream("normal", dtype)
     words = np.ascontiguousarray(reference.tiles(KEY, 5, 3))
-    itemsize = {"float64": 8, "float32": 4}.get(dtype, 2)
-    out = np.zeros(3 * (128 if dtype == "float64" else 256) * itemsize, np.uint8)
+    itemsize = SIZES.get(form, 4)
+    out = np.zeros(3 * (512 if itemsize == 2 else 1024), np.uint8)
     level.values(kernel, form, p, words.ctypes.data, out.ctypes.data, 3)
     n = out.size // itemsize
     assert out.tobytes() == expected((kernel, form, p, 0.0), 5 * n // 3, n)

@@ -150,6 +150,31 @@ def test_no_temporaries(threads):
     assert int(out) < 4096  # KiB, beside 768 MiB filled
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs /proc")
+def test_no_temporaries_of_tables():
+    """Rows by their numbers, columns and slices, into memory that is there."""
+    out = run("""
+        import numpy as np, xavierfast as xf
+
+        def peak():
+            with open("/proc/self/status") as lines:
+                return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+        table = xf.Table((10**10, 128), "xavier_normal", seed=7)
+        rows, columns = np.ones((10**6, 128), np.float32), np.ones((10**6, 4), np.float32)
+        ids = np.random.default_rng(0).integers(0, 10**10, 10**6)
+        small = np.ones((64, 128), np.float32)
+        table.read(ids[:64], small), xf.normal(out=np.ones(1 << 20, np.float32), threads=2)
+        before = peak()
+        table.read(ids, rows, threads=2)
+        table.read((slice(0, 10**6), slice(3, 7)), columns, threads=2)
+        table.read(slice(10**9, 10**9 + 10**6), rows, threads=2)
+        table.read(slice(10**7 - 1, None, -10), rows, threads=2)
+        print(peak() - before)
+    """)
+    assert int(out) < 4096  # KiB
+
+
 def test_at_exit():
     """A fill while the interpreter ends, when no thread can be started any more."""
     out = run("""

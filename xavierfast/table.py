@@ -594,7 +594,7 @@ def _locate(index: Any, shape: tuple[int, ...], steps: tuple[int, ...], position
                 ids.append(_Ids(part[0][0], 0, 1))
                 continue
             for k, array in enumerate(part[0] if isinstance(part, tuple) else [np.asarray(part)]):
-                if isinstance(part, tuple) and part[1][k] != shape[axis]:
+                if isinstance(part, tuple) and part[1][k] not in (0, shape[axis]):  # 0 selects nothing anywhere
                     raise IndexError(
                         f"boolean index did not match indexed array along axis {axis}; size of axis is {shape[axis]} "
                         f"but size of corresponding boolean axis is {part[1][k]}"
