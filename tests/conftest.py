@@ -3,12 +3,17 @@
 import importlib
 import os
 
+import hypothesis
 import pytest
 
 from xavierfast import kernels
 from xavierfast.kernels import _cpu
 
 REQUIRE_ALL = os.environ.get("XAVIERFAST_REQUIRE_ALL") == "1"
+# Continuous integration looks at the same examples each time; a developer's runs look for new ones.
+hypothesis.settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("ci")
 LEVELS = ("portable", "avx2", "avx512")
 
 
