@@ -82,11 +82,7 @@ def pytest_terminal_summary(terminalreporter, config):
         return
     write = terminalreporter.write_line
     write(f"\n{machine()}")
-    write(
-        write(
-            "GB/s and 10^9 elements, or 10^6 rows, a second of the fastest round; GB/s of the median; against NumPy's."
-        )
-    )
+    write("GB/s and 10^9 elements, or 10^6 rows, a second of the fastest round; GB/s of the median; against NumPy's.")
     for group in dict.fromkeys(bench.group for bench in rows):
         write(f"\n{group}")
         members = [bench for bench in rows if bench.group == group]

@@ -260,10 +260,10 @@ def _cast_work(
     stream: Stream, key: bytes, out: Array, position: int, steps: tuple[int, ...], lookup: Lookup | None
 ) -> Work:
     """Blocks of float32 that a cache holds, clamped and cast."""
-    rows = out.reshape(-1) if out.flags.c_contiguous else out.flat
     strides = tuple(4 * step for step in c_steps(out.shape))
 
     def work(begin: int, end: int) -> None:
+        rows = out.reshape(-1) if out.flags.c_contiguous else out.flat
         for first in range(begin, end, PIECE // 8):
             block = np.empty(min(PIECE // 8, end - first), np.float32)
             start = kernels.address(block) - 4 * first  # where element 0 would be

@@ -46,11 +46,9 @@ cdef union bits64:
     double f
     uint64_t u
 
-cdef union scratch_t:
-    uint32_t w[TILE]
+cdef union scratch_t:  # a tile of any form
     float f[TILE]
     double d[HALF]
-    uint16_t h[TILE]
 
 
 # ---- words
