@@ -13,8 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 import xavierfast as xf
 from xavierfast import table as table_module
-from xavierfast.distributions import DTYPES
-from xavierfast.table import INITIALIZERS
+from xavierfast.distributions import DTYPES, INITIALIZERS
 
 INF = float("inf")
 OWN = {"constant": {"value": 0.25}, "truncated_normal": {"low": -1.0, "high": 3.0}}

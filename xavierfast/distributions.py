@@ -5,6 +5,8 @@ its constants. These constants are part of the stream contract, so they too are 
 decimal arithmetic, whose exp and ln are correctly rounded; never by a libm, which differs from machine to machine.
 """
 
+import inspect
+from collections.abc import Callable
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, localcontext
 from functools import cache, lru_cache
 from math import inf, isfinite, sqrt
@@ -15,6 +17,9 @@ import numpy as np
 from . import kernels
 
 __all__ = [
+    "INITIALIZERS",
+    "Weight",
+    "own_parameters",
     "DTYPES",
     "Distribution",
     "Stream",
@@ -40,6 +45,29 @@ class Distribution(NamedTuple):
     scale: complex
     low: float = -inf
     high: float = inf
+
+
+# ---- initialisers, by name
+
+
+class Weight(NamedTuple):
+    """What a distribution may depend on."""
+
+    fan_in: int
+    fan_out: int
+    is_complex: bool = False
+
+
+# Name -> function of the initialiser's parameters, and of a Weight if `weight` is its first; initializers.py fills it.
+INITIALIZERS: dict[str, Callable[..., Distribution]] = {}
+
+
+@cache
+def own_parameters(init: str) -> tuple[bool, tuple[inspect.Parameter, ...]]:
+    """Whether an initialiser takes a Weight, and its parameters besides."""
+    own = tuple(inspect.signature(INITIALIZERS[init]).parameters.values())
+    needs_weight = bool(own) and own[0].name == "weight"
+    return needs_weight, own[needs_weight:]
 
 
 # ---- dtypes

@@ -18,9 +18,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .distributions import Distribution, resolve_dtype
+from .distributions import INITIALIZERS, Distribution, Weight, resolve_dtype
 from .streams import Seed
-from .table import INITIALIZERS, Table, Weight, check_out
+from .table import Table, check_out
 
 __all__ = [
     "calculate_gain",

@@ -11,60 +11,36 @@ so only these are computed, in whole tiles of 256, straight into the result. A s
 steps lie within a larger one, whose fans and values it keeps.
 """
 
-import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping
-from functools import cache
-from numbers import Real
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
 from .distributions import (
     DTYPES,
-    Distribution,
+    INITIALIZERS,
     Stream,
+    Weight,
     expected_std,
     format_of,
     largest_magnitude,
+    own_parameters,
     resolve_dtype,
     storage,
     stream,
 )
 from .fans import check_count, check_shape, fans, known_fans
 from .fill import Lookup, c_steps, fill
+from .indexing import BadIndex, Place, locate
+from .recipes import STREAM_VERSION, check_recipe, check_view, int_to_json, to_json
 from .streams import Seed, derive_key, resolve_seed
 
 __all__ = ["Table"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
-STREAM_VERSION = 1
 # Lookups that are converted to places in the stream at a time.
 CHUNK = 1 << 16
-
-
-class Weight(NamedTuple):
-    """What a distribution may depend on."""
-
-    fan_in: int
-    fan_out: int
-    is_complex: bool = False
-
-
-# Name -> function of the initialiser's parameters, and of a Weight if `weight` is its first; initializers.py fills it.
-INITIALIZERS: dict[str, Callable[..., Distribution]] = {}
-
-
-@cache
-def own_parameters(init: str) -> tuple[bool, tuple[inspect.Parameter, ...]]:
-    """Whether an initialiser takes a Weight, and its parameters besides."""
-    own = tuple(inspect.signature(INITIALIZERS[init]).parameters.values())
-    needs_weight = bool(own) and own[0].name == "weight"
-    return needs_weight, own[needs_weight:]
-
-
-class _BadIndex(IndexError, TypeError):
-    """What cannot index at all: NumPy raises IndexError for it, Python's own sequences TypeError."""
 
 
 class Table:
@@ -320,15 +296,13 @@ class Table:
             "stream": STREAM_VERSION,
             "shape": list(self._whole),
             "init": INITIALIZERS[self._init].__name__,
-            "parameters": {k: _to_json(v) for k, v in parameters.items()},
+            "parameters": {k: to_json(v) for k, v in parameters.items()},
             "dtype": self._dtype,
             "layout": layout,
             "groups": int(groups),
             "fan_in": None if fan_in is None else int(fan_in),
             "fan_out": None if fan_out is None else int(fan_out),
-            "seed": [_int_to_json(s) for s in self._seed]
-            if isinstance(self._seed, tuple)
-            else _int_to_json(self._seed),
+            "seed": [int_to_json(s) for s in self._seed] if isinstance(self._seed, tuple) else int_to_json(self._seed),
             "name": self._name,
         }
         if self._view_steps is not None:
@@ -350,13 +324,13 @@ class Table:
         >>> Table.from_recipe(t.recipe) == t
         True
         """
-        fields = _checked_recipe(recipe)
+        fields = check_recipe(recipe)
         view = fields.pop("view")
         try:
             table = cls(**fields.pop("parameters"), **fields)
         except OverflowError as error:
             raise ValueError(f"recipe holds a number that is too large: {error}") from None
-        return table if view is None else table._view(*_checked_view(table, view))
+        return table if view is None else table._view(*check_view(table.size, view))
 
     def __eq__(self, other: object) -> bool:
         return self.recipe == other.recipe if isinstance(other, Table) else NotImplemented
@@ -458,7 +432,7 @@ class Table:
         fill(self._stream, self.key, array, self._position, self._view_steps, threads=threads, new=out is None)
         return array
 
-    def _gather(self, place: "_Place", out: Array, threads: int | None) -> None:
+    def _gather(self, place: Place, out: Array, threads: int | None) -> None:
         axis, steps, position = place.axis or 0, list(place.steps), place.position
         if len(place.ids) == 1 and place.ids[0].array.dtype == np.int64 and place.ids[0].array.flags.c_contiguous:
             ids, steps[axis], length = place.ids[0]
@@ -496,7 +470,7 @@ class Table:
         """
         place = self._locate(index)
         if place.axis is not None:
-            raise _BadIndex(f"a shard is cut by ints and slices, got {index!r}: index the table itself for an array")
+            raise BadIndex(f"a shard is cut by ints and slices, got {index!r}: index the table itself for an array")
         return self._view(place.position, place.shape, place.steps)
 
     def _view(self, position: int, shape: tuple[int, ...], steps: tuple[int, ...]) -> "Table":
@@ -511,142 +485,8 @@ class Table:
         view._view_steps = None if (shape, view._position, steps) == (self._whole, 0, c_steps(self._whole)) else steps
         return view
 
-    def _locate(self, index: Any) -> "_Place":
-        return _locate(index, self._shape, self._steps, self._position)
-
-
-# ---- indices
-
-
-class _Ids(NamedTuple):
-    """Indices of an axis, whose steps and length are given; they broadcast with those of others."""
-
-    array: Array
-    step: int
-    length: int
-
-
-class _Place(NamedTuple):
-    """Where the elements of a result lie in the stream. Axes that are looked up together are one in flat_shape."""
-
-    shape: tuple[int, ...]
-    flat_shape: tuple[int, ...]
-    position: int
-    steps: tuple[int, ...]
-    axis: int | None = None
-    ids: tuple[_Ids, ...] = ()
-
-
-def _parts(index: Any) -> list[Any]:
-    """The index as slices, None, Ellipsis, ints and arrays of ints; a mask of k axes is a tuple of k arrays and its
-    shape."""
-    parts: list[Any] = []
-    for item in index if isinstance(index, tuple) else (index,):
-        if item is None or item is Ellipsis or isinstance(item, slice):
-            parts.append(item)
-            continue
-        if type(item) is int:
-            parts.append(item)
-            continue
-        try:
-            array = np.asarray(item)
-        except ValueError:
-            array = np.asarray("ragged")
-        if not array.size and not isinstance(item, np.ndarray):
-            array = array.astype(np.int64)
-        if array.dtype == bool:
-            found = array.nonzero() if array.ndim else (np.zeros(int(array), np.int64),)
-            parts.append((found, array.shape))
-        elif array.dtype.kind in "iu":
-            parts.append(array if array.ndim else int(array))
-        else:
-            raise _BadIndex(
-                "only integers, slices (`:`), ellipsis (`...`), numpy.newaxis (`None`) and integer or boolean arrays "
-                f"are valid indices, got {item!r}"
-            )
-    return parts
-
-
-def _locate(index: Any, shape: tuple[int, ...], steps: tuple[int, ...], position: int) -> _Place:
-    parts = _parts(index)
-    ellipses = sum(part is Ellipsis for part in parts)
-    if ellipses > 1:
-        raise IndexError("an index can only have a single ellipsis ('...')")
-    if not ellipses:
-        parts.append(Ellipsis)
-    consumed = sum(
-        len(part[1]) if isinstance(part, tuple) else part is not None and part is not Ellipsis for part in parts
-    )
-    if consumed > len(shape):
-        raise IndexError(f"too many indices for array: array is {len(shape)}-dimensional, but {consumed} were indexed")
-    advanced = any(isinstance(part, (np.ndarray, tuple)) for part in parts)
-
-    axis = 0
-    axes: list[tuple[int, int]] = []  # size and step of each axis of the result that is not looked up
-    ids: list[_Ids] = []
-    first: int | None = None  # where among them the looked-up axes begin
-    apart = after = False  # whether anything stands between looked-up axes, or behind one
-    for part in parts:
-        if isinstance(part, (np.ndarray, tuple)) or (advanced and isinstance(part, int)):
-            first = len(axes) if first is None else first
-            apart = apart or after
-            if isinstance(part, tuple) and not part[1]:  # a bare bool: an axis of its own, of one element or none
-                ids.append(_Ids(part[0][0], 0, 1))
-                continue
-            for k, array in enumerate(part[0] if isinstance(part, tuple) else [np.asarray(part)]):
-                if isinstance(part, tuple) and part[1][k] not in (0, shape[axis]):  # 0 selects nothing anywhere
-                    raise IndexError(
-                        f"boolean index did not match indexed array along axis {axis}; size of axis is {shape[axis]} "
-                        f"but size of corresponding boolean axis is {part[1][k]}"
-                    )
-                _check_ids(array, axis, shape[axis])
-                ids.append(_Ids(array, steps[axis], shape[axis]))
-                axis += 1
-            continue
-        after = first is not None
-        if part is None:
-            axes.append((1, 0))
-        elif part is Ellipsis:
-            rest = len(shape) - consumed
-            axes.extend(zip(shape[axis : axis + rest], steps[axis : axis + rest], strict=True))
-            axis += rest
-        elif isinstance(part, slice):
-            start, stop, step = part.indices(shape[axis])
-            size = len(range(start, stop, step))
-            position += start * steps[axis] if size else 0
-            axes.append((size, step * steps[axis]))
-            axis += 1
-        else:
-            if not -shape[axis] <= part < shape[axis]:
-                raise IndexError(f"index {part} is out of bounds for axis {axis} with size {shape[axis]}")
-            position += (part + shape[axis] if part < 0 else part) * steps[axis]
-            axis += 1
-    sizes, gaps = tuple(size for size, _ in axes), tuple(step for _, step in axes)
-    if first is None:
-        return _Place(sizes, sizes, position, gaps)
-    try:
-        together = np.broadcast_shapes(*(item.array.shape for item in ids))
-    except ValueError:
-        shapes = " ".join(str(item.array.shape) for item in ids)
-        raise IndexError(
-            f"shape mismatch: indexing arrays could not be broadcast together with shapes {shapes}"
-        ) from None
-    at = 0 if apart else first
-    return _Place(
-        (*sizes[:at], *together, *sizes[at:]),
-        (*sizes[:at], math.prod(together), *sizes[at:]),
-        position,
-        (*gaps[:at], 0, *gaps[at:]),
-        at,
-        tuple(ids),
-    )
-
-
-def _check_ids(ids: Array, axis: int, length: int) -> None:
-    if ids.size:
-        for worst in (int(ids.min()), int(ids.max())):
-            if not -length <= worst < length:
-                raise IndexError(f"index {worst} is out of bounds for axis {axis} with size {length}")
+    def _locate(self, index: Any) -> Place:
+        return locate(index, self._shape, self._steps, self._position)
 
 
 # ---- checks
@@ -709,122 +549,5 @@ def check_out(out: Any, dtype: str, shape: Any) -> Array:
     return array
 
 
-# ---- recipes
-
-_EXACT = 1 << 53  # JSON numbers beyond it lose digits in other languages
-
-
-def _int_to_json(number: int) -> int | str:
-    return number if number < _EXACT else hex(number)
-
-
-def _to_json(value: Any) -> Any:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, Real):
-        number = float(value)
-        return number if math.isfinite(number) else repr(number)
-    return [complex(value).real, complex(value).imag]
-
-
 def _paste(value: Any) -> str:
     return f"float({str(value)!r})" if isinstance(value, float) and not math.isfinite(value) else repr(value)
-
-
-_RECIPE_TYPES: dict[str, tuple[type, ...]] = {
-    "stream": (int,),
-    "shape": (list,),
-    "init": (str,),
-    "parameters": (dict,),
-    "dtype": (str,),
-    "layout": (str, type(None)),
-    "groups": (int,),
-    "fan_in": (int, type(None)),
-    "fan_out": (int, type(None)),
-    "seed": (int, str, list),
-    "name": (str,),
-}
-_VIEW_TYPES: dict[str, tuple[type, ...]] = {"position": (int,), "shape": (list,), "steps": (list,)}
-
-
-def _check_fields(what: str, got: Any, types: dict[str, tuple[type, ...]], optional: tuple[str, ...] = ()) -> None:
-    if not isinstance(got, Mapping):
-        raise TypeError(f"{what} must be a dict, got {type(got).__name__}")
-    unknown = [key for key in got if key not in types and key not in optional]
-    lacking = [key for key in types if key not in got]
-    if unknown or lacking:
-        raise ValueError(f"{what} must have the fields {', '.join(types)}; unknown {unknown!r}, missing {lacking!r}")
-    for key, kinds in types.items():
-        if type(got[key]) not in kinds:
-            names = " or ".join(kind.__name__ for kind in kinds)
-            raise TypeError(f"{what} field {key!r} must be {names}, got {type(got[key]).__name__}")
-
-
-def _check_ints(what: str, got: list[Any], least: int, most: int = 64) -> tuple[int, ...]:
-    if len(got) > most or any(type(item) is not int or not least <= item < 1 << 63 for item in got):
-        raise ValueError(f"{what} must be at most {most} ints from {least} to 2**63 - 1")
-    return tuple(got)
-
-
-def _checked_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a Table, and its view."""
-    if isinstance(recipe, Mapping) and type(recipe.get("stream")) is int and recipe["stream"] != STREAM_VERSION:
-        raise ValueError(
-            f"recipe must be for version {STREAM_VERSION} of the stream, got {recipe['stream']!r}: it needs another "
-            "release of xavierfast"
-        )
-    _check_fields("recipe", recipe, _RECIPE_TYPES, ("view",))
-    fields = {key: value for key, value in recipe.items() if key != "stream"}
-    fields["shape"] = _check_ints("recipe field 'shape'", fields["shape"], 0)
-    if fields["init"] not in INITIALIZERS:
-        raise ValueError(f"recipe field 'init' must be one of {', '.join(INITIALIZERS)}, got {fields['init']!r:.80}")
-    seed = fields["seed"]
-    if isinstance(seed, list) and len(seed) > 1 << 12:
-        raise ValueError(f"recipe field 'seed' must have at most 4096 ints, got {len(seed)}")
-    fields["seed"] = [_seed_from_json(item) for item in seed] if isinstance(seed, list) else _seed_from_json(seed)
-    own = [parameter.name for parameter in own_parameters(fields["init"])[1]]
-    parameters = {}
-    for key, value in fields["parameters"].items():
-        if key not in own:
-            raise ValueError(
-                f"recipe field 'parameters' for {fields['init']} may hold {', '.join(own)}; got {key!r:.80}"
-            )
-        parameters[key] = _from_json(key, value)
-    return fields | {"parameters": parameters, "view": recipe.get("view")}
-
-
-def _seed_from_json(seed: Any) -> int:
-    if type(seed) is int and seed >= 0:
-        return seed
-    if isinstance(seed, str) and len(seed) <= 1 << 16 and seed.startswith("0x") and seed[2:].isalnum():
-        try:
-            return int(seed, 16)
-        except ValueError:
-            pass
-    raise ValueError(f"recipe field 'seed' must hold ints >= 0, or '0x...' where they are large; got {seed!r:.80}")
-
-
-def _from_json(key: str, value: Any) -> Any:
-    if isinstance(value, str):
-        return float(value) if value in ("inf", "-inf") else value
-    if isinstance(value, list) and len(value) == 2 and all(type(part) in (int, float) for part in value):
-        return complex(*value)
-    if type(value) in (int, float):
-        return value
-    raise TypeError(f"recipe parameter {key!r} must be a number or a str, got {type(value).__name__}")
-
-
-def _checked_view(table: Table, view: Any) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
-    _check_fields("recipe field 'view'", view, _VIEW_TYPES)
-    shape = _check_ints("recipe field 'shape' of a view", view["shape"], 0)
-    steps = _check_ints("recipe field 'steps' of a view", view["steps"], -(1 << 63) + 1)
-    (position,) = _check_ints("recipe field 'position' of a view", [view["position"]], 0)
-    if len(shape) != len(steps):
-        raise ValueError(f"recipe field 'view' must have a step for each axis, got {len(steps)} for {len(shape)}")
-    ends = [(size - 1) * step for size, step in zip(shape, steps, strict=True)]
-    low, high = position + sum(e for e in ends if e < 0), position + sum(e for e in ends if e > 0)
-    if 0 not in shape and not 0 <= low <= high < table.size:
-        raise ValueError(f"recipe field 'view' must lie within the {table.size} elements of the whole")
-    if math.prod(shape) > table.size:
-        raise ValueError("recipe field 'view' must not have more elements than the whole")
-    return position, shape, steps

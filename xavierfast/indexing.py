@@ -1,0 +1,145 @@
+"""NumPy's indexing, of an array that is not there: from an index, a shape and steps to places in the stream."""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+__all__ = ["BadIndex", "Ids", "Place", "locate"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class BadIndex(IndexError, TypeError):
+    """What cannot index at all: NumPy raises IndexError for it, Python's own sequences TypeError."""
+
+
+class Ids(NamedTuple):
+    """Indices of an axis, whose steps and length are given; they broadcast with those of others."""
+
+    array: Array
+    step: int
+    length: int
+
+
+class Place(NamedTuple):
+    """Where the elements of a result lie in the stream. Axes that are looked up together are one in flat_shape."""
+
+    shape: tuple[int, ...]
+    flat_shape: tuple[int, ...]
+    position: int
+    steps: tuple[int, ...]
+    axis: int | None = None
+    ids: tuple[Ids, ...] = ()
+
+
+def _parts(index: Any) -> list[Any]:
+    """The index as slices, None, Ellipsis, ints and arrays of ints; a mask of k axes is a tuple of k arrays and its
+    shape."""
+    parts: list[Any] = []
+    for item in index if isinstance(index, tuple) else (index,):
+        if item is None or item is Ellipsis or isinstance(item, slice):
+            parts.append(item)
+            continue
+        if type(item) is int:
+            parts.append(item)
+            continue
+        try:
+            array = np.asarray(item)
+        except ValueError:
+            array = np.asarray("ragged")
+        if not array.size and not isinstance(item, np.ndarray):
+            array = array.astype(np.int64)
+        if array.dtype == bool:
+            found = array.nonzero() if array.ndim else (np.zeros(int(array), np.int64),)
+            parts.append((found, array.shape))
+        elif array.dtype.kind in "iu":
+            parts.append(array if array.ndim else int(array))
+        else:
+            raise BadIndex(
+                "only integers, slices (`:`), ellipsis (`...`), numpy.newaxis (`None`) and integer or boolean arrays "
+                f"are valid indices, got {item!r}"
+            )
+    return parts
+
+
+def locate(index: Any, shape: tuple[int, ...], steps: tuple[int, ...], position: int) -> Place:
+    parts = _parts(index)
+    ellipses = sum(part is Ellipsis for part in parts)
+    if ellipses > 1:
+        raise IndexError("an index can only have a single ellipsis ('...')")
+    if not ellipses:
+        parts.append(Ellipsis)
+    consumed = sum(
+        len(part[1]) if isinstance(part, tuple) else part is not None and part is not Ellipsis for part in parts
+    )
+    if consumed > len(shape):
+        raise IndexError(f"too many indices for array: array is {len(shape)}-dimensional, but {consumed} were indexed")
+    advanced = any(isinstance(part, (np.ndarray, tuple)) for part in parts)
+
+    axis = 0
+    axes: list[tuple[int, int]] = []  # size and step of each axis of the result that is not looked up
+    ids: list[Ids] = []
+    first: int | None = None  # where among them the looked-up axes begin
+    apart = after = False  # whether anything stands between looked-up axes, or behind one
+    for part in parts:
+        if isinstance(part, (np.ndarray, tuple)) or (advanced and isinstance(part, int)):
+            first = len(axes) if first is None else first
+            apart = apart or after
+            if isinstance(part, tuple) and not part[1]:  # a bare bool: an axis of its own, of one element or none
+                ids.append(Ids(part[0][0], 0, 1))
+                continue
+            for k, array in enumerate(part[0] if isinstance(part, tuple) else [np.asarray(part)]):
+                if isinstance(part, tuple) and part[1][k] not in (0, shape[axis]):  # 0 selects nothing anywhere
+                    raise IndexError(
+                        f"boolean index did not match indexed array along axis {axis}; size of axis is {shape[axis]} "
+                        f"but size of corresponding boolean axis is {part[1][k]}"
+                    )
+                _check_ids(array, axis, shape[axis])
+                ids.append(Ids(array, steps[axis], shape[axis]))
+                axis += 1
+            continue
+        after = first is not None
+        if part is None:
+            axes.append((1, 0))
+        elif part is Ellipsis:
+            rest = len(shape) - consumed
+            axes.extend(zip(shape[axis : axis + rest], steps[axis : axis + rest], strict=True))
+            axis += rest
+        elif isinstance(part, slice):
+            start, stop, step = part.indices(shape[axis])
+            size = len(range(start, stop, step))
+            position += start * steps[axis] if size else 0
+            axes.append((size, step * steps[axis]))
+            axis += 1
+        else:
+            if not -shape[axis] <= part < shape[axis]:
+                raise IndexError(f"index {part} is out of bounds for axis {axis} with size {shape[axis]}")
+            position += (part + shape[axis] if part < 0 else part) * steps[axis]
+            axis += 1
+    sizes, gaps = tuple(size for size, _ in axes), tuple(step for _, step in axes)
+    if first is None:
+        return Place(sizes, sizes, position, gaps)
+    try:
+        together = np.broadcast_shapes(*(item.array.shape for item in ids))
+    except ValueError:
+        shapes = " ".join(str(item.array.shape) for item in ids)
+        raise IndexError(
+            f"shape mismatch: indexing arrays could not be broadcast together with shapes {shapes}"
+        ) from None
+    at = 0 if apart else first
+    return Place(
+        (*sizes[:at], *together, *sizes[at:]),
+        (*sizes[:at], math.prod(together), *sizes[at:]),
+        position,
+        (*gaps[:at], 0, *gaps[at:]),
+        at,
+        tuple(ids),
+    )
+
+
+def _check_ids(ids: Array, axis: int, length: int) -> None:
+    if ids.size:
+        for worst in (int(ids.min()), int(ids.max())):
+            if not -length <= worst < length:
+                raise IndexError(f"index {worst} is out of bounds for axis {axis} with size {length}")
