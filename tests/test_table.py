@@ -182,7 +182,7 @@ def test_numpys_rules(index):
         ((slice(None), [-5]), "index -5 is out of bounds for axis 1 with size 4"),
         ((0, 0, 0), "too many indices for array: array is 2-dimensional, but 3 were indexed"),
         ((..., ...), "single ellipsis"),
-        (np.ones(4, bool), "boolean index did not match indexed array along axis 0; size of axis is 3"),
+        (np.ones(4, bool), "boolean index did not match indexed array along"),
         (([0, 1], [0, 1, 2]), "shape mismatch: indexing arrays could not be broadcast"),
     ],
 )

@@ -407,12 +407,11 @@ class Table:
         new = out is None
         array = np.empty(place.shape, storage(self._dtype)) if new else check_out(out, self._dtype, place.shape)
         if place.shape != place.flat_shape:  # lookups of several axes as one
-            try:
-                target = array.view()
-                target.shape = place.flat_shape
-            except AttributeError:  # they do not lie evenly in the memory of out
+            strides = _strides_as_one(array, place)
+            if strides is None:  # they do not lie evenly in the memory of out
                 array[...] = self.read(index, threads=threads)
                 return array
+            target = np.lib.stride_tricks.as_strided(array, place.flat_shape, strides)
         else:
             target = array
         if not target.size:
@@ -487,6 +486,23 @@ class Table:
 
     def _locate(self, index: Any) -> Place:
         return locate(index, self._shape, self._steps, self._position)
+
+
+def _strides_as_one(array: Array, place: Place) -> tuple[int, ...] | None:
+    """Those of an array of a place's flat shape in the same memory, or None where there is none."""
+    axis, count = place.axis or 0, len(place.shape) - len(place.flat_shape) + 1
+    step, reach = array.itemsize, None
+    for size, stride in zip(
+        array.shape[axis : axis + count][::-1], array.strides[axis : axis + count][::-1], strict=True
+    ):
+        if size == 1:
+            continue
+        if reach is None:
+            step, reach = stride, stride
+        elif stride != reach:
+            return None
+        reach *= size
+    return (*array.strides[:axis], step, *array.strides[axis + count :])
 
 
 # ---- checks
