@@ -259,7 +259,7 @@ def test_imports_numpy_alone():
 
 def test_collapsed_axes():
     def collapsed(array, steps=None):
-        return fill._collapse(array.shape, array.strides, steps or fill.c_steps(array.shape))
+        return fill.collapse(array.shape, array.strides, steps or fill.c_steps(array.shape))
 
     array = np.zeros((4, 6, 5, 1, 3), np.float32)
     assert collapsed(array) == ((360,), (4,), (1,))

@@ -63,7 +63,7 @@ def fans(shape: Sequence[int], layout: str | None = None, groups: int = 1) -> tu
         raise TypeError(f"layout must be a str with a letter for each axis, such as 'oihw', got {layout!r}")
     if type(groups) is not int or groups < 1:
         groups = check_count("groups", groups)
-    return known_fans(check_shape(shape), layout, groups)
+    return _fans(check_shape(shape), layout, groups)
 
 
 def check_shape(shape: Any) -> tuple[int, ...]:
@@ -96,7 +96,7 @@ def check_count(name: str, value: Any) -> int:
 
 
 @lru_cache(maxsize=1024)
-def known_fans(shape: tuple[int, ...], layout: str | None, groups: int) -> tuple[int, int]:
+def _fans(shape: tuple[int, ...], layout: str | None, groups: int) -> tuple[int, int]:
     if len(shape) < 2:
         raise ValueError(
             f"a shape needs at least two axes to have fans, got {shape!r}: pass fan_in= and fan_out=, or use "

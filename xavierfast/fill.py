@@ -24,7 +24,7 @@ from .fans import check_count
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
-__all__ = ["Lookup", "c_steps", "check_threads", "default_threads", "fill"]
+__all__ = ["Array", "Lookup", "c_steps", "check_threads", "collapse", "default_threads", "fill"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Work = Callable[[int, int], None]
@@ -201,20 +201,21 @@ def fill(
         return
     if stream.limit:
         work = _cast_work(stream, key, out, position, steps or c_steps(out.shape), lookup)
+    elif lookup:
+        steps = steps or c_steps(out.shape)
+        work = _strided_work(stream, key, kernels.address(out), out.shape, out.strides, position, steps, lookup, out)
     elif steps is None and out.flags.c_contiguous:
         work = _contiguous_work(stream, key, out, position, new)
     else:
         steps = steps or c_steps(out.shape)
-        if not lookup and out.ndim > 1 and out.nbytes > PIECE and abs(out.strides[-1]) > min(map(abs, out.strides)):
+        if out.ndim > 1 and out.nbytes > PIECE and abs(out.strides[-1]) > min(map(abs, out.strides)):
             _fill_blocks(stream, key, out, position, steps, threads)
             return
-        shape, strides = out.shape, out.strides
-        if not lookup:
-            shape, strides, steps = _collapse(shape, strides, steps)
-        if not lookup and strides == (size,) and steps == (1,):
+        shape, strides, steps = collapse(out.shape, out.strides, steps)
+        if strides == (size,) and steps == (1,):
             work = _contiguous_work(stream, key, out, position, new)
         else:
-            work = _strided_work(stream, key, kernels.address(out), shape, strides, position, steps, lookup, out)
+            work = _strided_work(stream, key, kernels.address(out), shape, strides, position, steps, None, out)
     if out.nbytes < PARALLEL:
         work(0, n)
     else:
@@ -313,7 +314,7 @@ def _unravel(position: int, shape: tuple[int, ...]) -> list[int]:
     return index[::-1]
 
 
-def _collapse(
+def collapse(
     shape: tuple[int, ...], strides: tuple[int, ...], steps: tuple[int, ...]
 ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
     """The fewest axes, at least one, that pair the same addresses and elements in the same order."""

@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["BadIndex", "Ids", "Place", "locate"]
+from .fill import Array
 
-Array = np.ndarray[Any, np.dtype[Any]]
+__all__ = ["BadIndex", "Ids", "Place", "locate"]
 
 
 class BadIndex(IndexError, TypeError):
@@ -38,10 +38,7 @@ def _parts(index: Any) -> list[Any]:
     shape."""
     parts: list[Any] = []
     for item in index if isinstance(index, tuple) else (index,):
-        if item is None or item is Ellipsis or isinstance(item, slice):
-            parts.append(item)
-            continue
-        if type(item) is int:
+        if item is None or item is Ellipsis or isinstance(item, slice) or type(item) is int:
             parts.append(item)
             continue
         try:

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .distributions import INITIALIZERS, Distribution, Weight, resolve_dtype
+from .fill import Array
 from .streams import Seed
 from .table import Table, check_out
 
@@ -48,8 +49,6 @@ __all__ = [
     "zeros",
 ]
 
-
-Array = np.ndarray[Any, np.dtype[Any]]
 Shape = int | Sequence[int]
 
 
@@ -57,7 +56,7 @@ Shape = int | Sequence[int]
 
 
 class Initializer(Protocol):
-    """What ``_initializer`` makes; parameters are those of the distribution, such as gain."""
+    """What ``_initializer`` makes: the call that all share; parameters are those of the distribution, such as gain."""
 
     __name__: str
 
@@ -85,43 +84,18 @@ def _initializer(distribution: Callable[..., Distribution]) -> Initializer:
 
     @wraps(distribution)
     def initializer(
-        shape: Shape | None = None,
-        *,
-        seed: Seed = None,
-        name: str = "",
-        dtype: object = "float32",
-        out: object = None,
-        layout: str | None = None,
-        groups: int = 1,
-        fan_in: int | None = None,
-        fan_out: int | None = None,
-        threads: int | None = None,
-        **parameters: Any,
+        shape: Shape | None = None, *, out: object = None, threads: int | None = None, **keywords: Any
     ) -> Array:
         if out is not None:
-            dtype = resolve_dtype(dtype)
-            out = check_out(out, dtype, shape)
-            shape = out.shape
-        elif shape is None:
+            array = check_out(out, resolve_dtype(keywords.get("dtype", "float32")), shape)
+            return Table(array.shape, distribution.__name__, **keywords).read_all(array, threads)
+        if shape is None:
             raise TypeError("an initialiser needs a shape, or an array to fill as out=, got neither")
-        table = Table(
-            shape,
-            distribution.__name__,
-            seed=seed,
-            name=name,
-            dtype=dtype,
-            layout=layout,
-            groups=groups,
-            fan_in=fan_in,
-            fan_out=fan_out,
-            **parameters,
-        )
-        return table.read_all(out, threads)
+        return Table(shape, distribution.__name__, **keywords).read_all(None, threads)
 
     own = [p for p in inspect.signature(distribution).parameters.values() if p.name != "weight"]
-    _, *shared = inspect.signature(initializer, follow_wrapped=False).parameters.values()
-    call = inspect.signature(Initializer.__call__).parameters
-    signature = inspect.Signature([call["shape"], *own, *shared[:-1]], return_annotation=Array)
+    _, shape, *shared, _ = inspect.signature(Initializer.__call__).parameters.values()
+    signature = inspect.Signature([shape, *own, *shared], return_annotation=Array)
     initializer.__signature__ = signature  # type: ignore[attr-defined]
     return initializer
 

@@ -8,12 +8,12 @@ import numpy as np
 
 from . import kernels
 from .fans import check_count
+from .fill import Array
 from .streams import Seed, resolve_seed
 from .table import Table, check_out
 
 __all__ = ["init"]
 
-Array = np.ndarray[Any, np.dtype[Any]]
 Rule = str | Callable[..., Any] | Mapping[str, Any]
 
 

@@ -11,6 +11,7 @@ so only these are computed, in whole tiles of 256, straight into the result. A s
 steps lie within a larger one, whose fans and values it keeps.
 """
 
+import inspect
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -30,15 +31,14 @@ from .distributions import (
     storage,
     stream,
 )
-from .fans import check_count, check_shape, fans, known_fans
-from .fill import Lookup, c_steps, fill
+from .fans import check_count, check_shape, fans
+from .fill import Array, Lookup, c_steps, collapse, fill
 from .indexing import BadIndex, Place, locate
 from .recipes import STREAM_VERSION, check_recipe, check_view, int_to_json, to_json
 from .streams import Seed, derive_key, resolve_seed
 
 __all__ = ["Table"]
 
-Array = np.ndarray[Any, np.dtype[Any]]
 # Lookups that are converted to places in the stream at a time.
 CHUNK = 1 << 16
 
@@ -105,15 +105,11 @@ class Table:
         if function is None:
             raise ValueError(f"init must be the name of an initialiser, {', '.join(INITIALIZERS)}; got {init!r}")
         dtype = resolve_dtype(dtype)
-        plain = layout is None and groups == 1 and fan_in is None and fan_out is None
-        fan: tuple[int, int] | None
-        if own_parameters(init)[0]:
-            pair = known_fans(whole, None, 1) if plain else _resolve_fans(whole, layout, groups, fan_in, fan_out)
-            fan = pair
-            distribution = function(Weight(*pair, dtype.startswith("complex")), **parameters)
-        else:
-            fan = None if plain else _resolve_fans(whole, layout, groups, fan_in, fan_out)
-            distribution = function(**parameters)
+        takes_weight, _ = own_parameters(init)
+        given = layout is not None or groups != 1 or fan_in is not None or fan_out is not None
+        fan = _resolve_fans(whole, layout, groups, fan_in, fan_out) if takes_weight or given else None
+        weight = (Weight(*fan, dtype.startswith("complex")),) if takes_weight and fan else ()
+        distribution = function(*weight, **parameters)
         self._seed = resolve_seed(seed)
         self.key: bytes = derive_key(self._seed, name)
         self._stream: Stream = stream(distribution, dtype, self.key)
@@ -203,16 +199,8 @@ class Table:
             "seed": self._seed, "name": self._name, "dtype": self._dtype, "layout": layout, "groups": groups,
             "fan_in": fan_in, "fan_out": fan_out,
         }  # fmt: skip
-        usual = {
-            "seed": None,
-            "name": "",
-            "dtype": "float32",
-            "layout": None,
-            "groups": 1,
-            "fan_in": None,
-            "fan_out": None,
-        }
-        given = {k: v for k, v in keywords.items() if k == "seed" or v != usual[k]} | self._parameters
+        usual = inspect.signature(Table).parameters
+        given = {k: v for k, v in keywords.items() if k == "seed" or v != usual[k].default} | self._parameters
         text = "".join(f", {k}={_paste(v)}" for k, v in given.items())
         whole = f"Table({self._whole!r}, {self._init!r}{text})"
         if not self.size and self._view_steps is not None:
@@ -491,18 +479,10 @@ class Table:
 def _strides_as_one(array: Array, place: Place) -> tuple[int, ...] | None:
     """Those of an array of a place's flat shape in the same memory, or None where there is none."""
     axis, count = place.axis or 0, len(place.shape) - len(place.flat_shape) + 1
-    step, reach = array.itemsize, None
-    for size, stride in zip(
-        array.shape[axis : axis + count][::-1], array.strides[axis : axis + count][::-1], strict=True
-    ):
-        if size == 1:
-            continue
-        if reach is None:
-            step, reach = stride, stride
-        elif stride != reach:
-            return None
-        reach *= size
-    return (*array.strides[:axis], step, *array.strides[axis + count :])
+    looked_up = slice(axis, axis + count)
+    sizes = array.shape[looked_up]
+    _, strides, _ = collapse(sizes, array.strides[looked_up], c_steps(sizes))
+    return (*array.strides[:axis], *strides, *array.strides[axis + count :]) if len(strides) == 1 else None
 
 
 # ---- checks

@@ -518,14 +518,12 @@ cdef void write_values(const stream_t* s, const uint32_t* w, void* out) noexcept
     cdef double* d = <double*> out
     cdef int j
     if s.form == COMPLEX64 or s.form == COMPLEX128:
-        if s.distribution == CONSTANT:
+        if s.distribution == CONSTANT and s.form == COMPLEX64:
+            for j in range(TILE):
+                (<float*> out)[j] = <float> s.p[j & 1]
+        elif s.distribution == CONSTANT:
             for j in range(HALF):
-                if s.form == COMPLEX64:
-                    (<float*> out)[2 * j] = <float> s.p[0]
-                    (<float*> out)[2 * j + 1] = <float> s.p[1]
-                elif j < QUARTER:
-                    d[2 * j] = s.p[0]
-                    d[2 * j + 1] = s.p[1]
+                d[j] = s.p[j & 1]
         elif s.form == COMPLEX64:
             complex64(w, s.distribution, s.p, <float*> out)
         else:
