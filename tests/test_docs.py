@@ -26,7 +26,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_docstrings(module):
+def test_docstrings(module, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     failures, _ = doctest.testmod(importlib.import_module(module), optionflags=FLAGS)
     assert failures == 0
 

@@ -33,8 +33,10 @@ def init(
 
     Parameters
     ----------
-    tensors : mapping of str to shape, numpy.ndarray or Table
-        A shape gives a new array of `dtype`, an array is filled in place, a Table is taken as it is, without a rule.
+    tensors : mapping of str to shape, dict, numpy.ndarray or Table
+        A shape gives a new array of `dtype`, an array is filled in place, a Table is taken as it is, without a rule. A
+        dict holds a shape as "shape" and whatever a rule may hold, which goes before the rule that it matches; with an
+        "init" it needs none.
     rules : mapping or pairs of pattern and rule
         Patterns are those of ``fnmatch.fnmatchcase``: "*.bias", "h.[0-9].attn.*", "*". A rule is the name of an
         initialiser, or the function, or a dict with that as "init" and with its parameters, layout, groups, fans or
@@ -67,7 +69,9 @@ def init(
     {'h.0.weight': Table((64, 64), 'xavier_uniform', seed=0, name='h.0.weight')}
     """
     if not isinstance(tensors, Mapping):
-        raise TypeError(f"tensors must be a mapping of names to shapes, arrays or Tables, got {type(tensors).__name__}")
+        raise TypeError(
+            f"tensors must be a mapping of names to shapes, dicts, arrays or Tables, got {type(tensors).__name__}"
+        )
     if threads is not None:
         threads = check_count("threads", threads)
     pairs = _check_rules(rules)
@@ -80,11 +84,16 @@ def init(
             if isinstance(target, Table):
                 tables[name] = target
                 continue
-            pattern, rule = _first_match(name, pairs)
-            used.add(pattern)
             is_array = isinstance(target, np.ndarray)
-            keywords = {"dtype": target.dtype if is_array else dtype, **rule}
-            tables[name] = Table(target.shape if is_array else target, **keywords, seed=seed, name=name)
+            own = _check_own(target) if isinstance(target, Mapping) else {}
+            keywords = {"dtype": target.dtype if is_array else dtype}
+            if "init" not in own:
+                pattern, rule = _first_match(name, pairs)
+                used.add(pattern)
+                keywords |= rule
+            keywords |= own
+            shape = keywords.pop("shape") if own else target.shape if is_array else target
+            tables[name] = Table(shape, **keywords, seed=seed, name=name)
             if is_array:
                 arrays[name] = check_out(target, tables[name].dtype.name, None)
         except (TypeError, ValueError, ImportError) as error:
@@ -117,6 +126,12 @@ def _check_rules(rules: Any) -> list[tuple[str, dict[str, Any]]]:
                 raise ValueError(f"a rule must not give the {reserved}, got {rule!r} for {pattern!r}")
         pairs.append((pattern, keywords))
     return pairs
+
+
+def _check_own(target: Mapping[str, Any]) -> dict[str, Any]:
+    if "shape" not in target or "seed" in target or "name" in target:
+        raise ValueError(f"a tensor's dict must give its shape, and neither seed nor name, got {target!r}")
+    return dict(target)
 
 
 def _first_match(name: Any, pairs: list[tuple[str, dict[str, Any]]]) -> tuple[str, dict[str, Any]]:

@@ -200,7 +200,9 @@ class Table:
             "fan_in": fan_in, "fan_out": fan_out,
         }  # fmt: skip
         usual = inspect.signature(Table).parameters
-        given = {k: v for k, v in keywords.items() if k == "seed" or v != usual[k].default} | self._parameters
+        own = {p.name: p.default for p in own_parameters(self._init)[1]}
+        given = {k: v for k, v in keywords.items() if k == "seed" or v != usual[k].default}
+        given |= {k: v for k, v in self._parameters.items() if v != own[k]}
         text = "".join(f", {k}={_paste(v)}" for k, v in given.items())
         whole = f"Table({self._whole!r}, {self._init!r}{text})"
         if not self.size and self._view_steps is not None:
@@ -418,6 +420,30 @@ class Table:
         array: Array = np.empty(self._shape, storage(self._dtype)) if out is None else out
         fill(self._stream, self.key, array, self._position, self._view_steps, threads=threads, new=out is None)
         return array
+
+    def read_flat(self, first: int, out: Array) -> None:
+        """Elements `first`, `first` + 1, ... in C order into a contiguous `out` of one axis, on the caller's thread if
+        it holds less than ``fill.PARALLEL`` bytes; a uint16 one for the bits of bfloat16."""
+        if self._view_steps is None:
+            fill(self._stream, self.key, out, first)
+        else:
+            shape, _, steps = collapse(self._shape, c_steps(self._shape), self._view_steps)
+            self._read_runs(first, out, self._position, shape, steps)
+
+    def _read_runs(self, first: int, out: Array, position: int, shape: tuple[int, ...], steps: tuple[int, ...]) -> None:
+        """The rows that `out` cuts by halves, and all between them at once."""
+        row = math.prod(shape[1:])
+        index, skip = divmod(first, row)
+        while out.size:
+            place = position + index * steps[0]
+            whole = 0 if skip else out.size // row
+            if whole:
+                count = whole * row
+                fill(self._stream, self.key, out[:count].reshape(whole, *shape[1:]), place, steps)
+            else:
+                count = min(row - skip, out.size)
+                self._read_runs(skip, out[:count], place, shape[1:], steps[1:])
+            out, index, skip = out[count:], index + max(1, whole), 0
 
     def _gather(self, place: Place, out: Array, threads: int | None) -> None:
         axis, steps, position = place.axis or 0, list(place.steps), place.position

@@ -1,0 +1,502 @@
+"""Tables on disk: written at the disk's speed, finished after whatever happens, and proved to be what they claim.
+
+Any element can be computed again, so a file needs no journal: to verify is to recompute and compare, to resume is to
+verify and to write what differs. Until it is whole and on the disk, a table has another name::
+
+    items.npy.partial               the table, reserved in full, locked by who writes it
+    items.npy.partial.recipe.json   what it will be: enough to finish it without the command that began it
+    items.npy                       there at once and whole, by a rename after fsync
+    items.npy.recipe.json           the recipe, where the format has no room for it (.npy, .bin)
+
+Bytes go through buffers that a cache holds: a memory map would cost the page faults, and a full disk would kill the
+process (SIGBUS). Safetensors that are cut into shards of at most some size are so many files and their index.
+"""
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from errno import EAGAIN, EEXIST, ENOENT, ENOLCK, ENOSPC, ENOSYS, ENOTSUP
+
+from .checks import Figures, Verification, inspect, load, tables_of, verify
+from .disk import exists, fallocate, folder_of, move, open_file, pread, pwrite, read_json, write_small
+from .fans import check_count
+from .fill import check_threads
+from .formats import FormatError, Image, Tables, format_of_path, named, tables_from_recipes, write_image
+from .pieces import Buffers, Check, Pieces, Progress, Span, differences, differing, for_each, recompute
+from .table import Table
+
+try:
+    import fcntl
+except ImportError:
+    raise ImportError("xavierfast.files needs a POSIX system: it locks files and writes them with pwrite") from None
+
+__all__ = [
+    "Check", "Figures", "FormatError", "Verification", "create", "inspect", "load", "resume", "tables_of", "verify",
+]  # fmt: skip
+
+
+# ---- one file that is being made
+
+
+class _Target:
+    """A file of a plan: what it shall hold, and its ``.partial`` while that is open."""
+
+    def __init__(self, name: str, tables: dict[str, Table]) -> None:
+        self.name = name
+        self.partial = f"{name}.partial"
+        self.tables = tables
+        self.image: Image = write_image(format_of_path(name), tables)
+        self.fd = -1
+        self.fresh = False
+
+    def claim(self, folder: int, how: int, lock: int) -> None:
+        """Open the partial file and lock it, or say who is in the way."""
+        try:
+            self.fd = open_file(folder, self.partial, os.O_RDWR | how)
+        except FileExistsError:
+            raise FileExistsError(EEXIST, "another process is beginning to write it", self.partial) from None
+        try:
+            fcntl.flock(self.fd, lock | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BlockingIOError(EAGAIN, "another process is writing it", self.partial) from None
+        except OSError as error:
+            if error.errno not in (ENOSYS, ENOTSUP, ENOLCK):  # a file system without locks
+                raise
+        try:
+            here = os.stat(self.partial, dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError:
+            here = None
+        if here is None or not os.path.samestat(here, os.fstat(self.fd)):
+            raise FileExistsError(EEXIST, "another process has just finished or removed it", self.partial)
+        self.fresh = bool(how & os.O_EXCL)
+
+    def reserve(self) -> None:
+        """All of its bytes, so that a full disk is told before the first is written."""
+        need, have = self.image.nbytes, os.fstat(self.fd)
+        if have.st_size > need:
+            os.ftruncate(self.fd, need)
+        if not need:
+            return
+        code = fallocate(self.fd, need)
+        free = os.statvfs(self.fd)
+        room = free.f_bavail * free.f_frsize + have.st_blocks * 512
+        if code in (ENOSYS, ENOTSUP):  # a file system that cannot promise
+            code = ENOSPC if room < need else 0
+            if not code:
+                os.ftruncate(self.fd, need)
+        if code:
+            raise OSError(code, f"{os.strerror(code)}: it needs {need:,} bytes and {room:,} are free", self.name)
+
+    def sync(self, folder: int) -> None:
+        try:
+            os.fsync(self.fd)
+        except OSError as error:  # what reached the disk is unknown for ever: a second fsync would lie
+            os.unlink(self.partial, dir_fd=folder)
+            raise OSError(error.errno, f"{error.strerror}: fsync failed, so the file was removed", self.name) from error
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+def _spans(target: "_Target") -> list[Span]:
+    tables = target.tables
+    return [
+        Span(target.fd, tensor, tables[tensor.name], 0, tables[tensor.name].size, tables[tensor.name].itemsize)
+        for tensor in target.image.tensors
+    ]
+
+
+def _write_piece(span: Span, first: int, last: int, buffers: Buffers) -> None:
+    data = recompute(span, first, last, buffers.made)
+    pwrite(span.fd, data.data, span.tensor.begin + first * span.itemsize)
+
+
+def _repair_piece(span: Span, first: int, last: int, buffers: Buffers) -> int:
+    """The bytes that had to be written."""
+    data = recompute(span, first, last, buffers.made)
+    begin = span.tensor.begin + first * span.itemsize
+    read = buffers.read[: data.size]
+    if pread(span.fd, read.data, begin) == data.size and not differing(data, read).any():
+        return 0
+    pwrite(span.fd, data.data, begin)
+    return data.size
+
+
+# ---- create and resume
+
+
+class _Plan:
+    """What ``create`` was asked for: `path`'s files, in the folder that is open."""
+
+    def __init__(self, name: str, tables: Tables, max_shard_size: int | None, force: bool) -> None:
+        self.name = name
+        self.ending = format_of_path(name)
+        self.file = f"{name}.partial.recipe.json"
+        self.tables = named(tables)
+        self.force = force
+        if max_shard_size is not None:
+            max_shard_size = check_count("max_shard_size", max_shard_size)
+            if self.ending != ".safetensors":
+                raise ValueError(f"max_shard_size is for .safetensors files, got {name!r}")
+        self.max_shard_size = max_shard_size
+        self.written = False
+        groups = _groups(self.tables, max_shard_size)
+        stem = name.removesuffix(self.ending)
+        names = [f"{stem}-{k:05d}-of-{len(groups):05d}{self.ending}" for k in range(1, len(groups) + 1)]
+        self.targets = [_Target(*pair) for pair in zip(names if len(groups) > 1 else [name], groups, strict=True)]
+        self.index = f"{name}.index.json" if len(groups) > 1 else None
+        self.sidecar = f"{name}.recipe.json" if self.ending != ".safetensors" else None
+
+    @property
+    def nbytes(self) -> int:
+        return sum(target.image.nbytes for target in self.targets)
+
+    def to_json(self) -> bytes:
+        recipes = {name: table.recipe for name, table in self.tables.items()}
+        fields = {"max_shard_size": self.max_shard_size, "force": self.force, "tables": recipes}
+        return json.dumps(fields).encode() + b"\n"
+
+    @classmethod
+    def read(cls, folder: int, name: str) -> "_Plan | None":
+        """That of an unfinished file, which may be a stranger's; None without one."""
+        try:
+            fields = read_json(folder, f"{name}.partial.recipe.json")
+        except FileNotFoundError:
+            return None
+        if not isinstance(fields, dict) or set(fields) != {"max_shard_size", "force", "tables"}:
+            raise FormatError(f"{name}.partial.recipe.json must have max_shard_size, force and tables")
+        return cls(name, tables_from_recipes(fields["tables"]), fields["max_shard_size"], bool(fields["force"]))
+
+    def refuse_existing(self, folder: int) -> None:
+        """Raise FileExistsError for a name that is taken, unless it may be replaced and can be."""
+        for name in [target.name for target in self.targets] + [f for f in (self.index, self.sidecar) if f]:
+            found = exists(folder, name)
+            if found == "no regular file" or (found and not self.force and not self._same_sidecar(folder, name)):
+                raise FileExistsError(EEXIST, f"{found} is there, and only force replaces files", name)
+        for name in [target.partial for target in self.targets] + [self.file]:
+            found = exists(folder, name)
+            if found and not (self.force and found == "a file"):
+                message = "an unfinished table: resume it, or begin again by force" if found == "a file" else found
+                raise FileExistsError(EEXIST, f"what is there is {message}", name)
+
+    def _same_sidecar(self, folder: int, name: str) -> bool:
+        """Whether a file is no more than the record of a removed table that is now made again."""
+        try:
+            return name == self.sidecar and read_json(folder, name) == next(iter(self.tables.values())).recipe
+        except (OSError, ValueError):
+            return False
+
+    def write_file(self, folder: int) -> None:
+        """Hosts that write parts of one table may all try."""
+        try:
+            write_small(folder, self.file, self.to_json(), False)
+            self.written = True
+        except FileExistsError:
+            if _Plan.read(folder, self.name) != self:
+                message = "what is there was begun with another recipe"
+                raise FileExistsError(EEXIST, message, self.file) from None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Plan) and self.to_json() == other.to_json()
+
+    def publish(self, folder: int, sync: bool) -> None:
+        """Give the finished files their names: what describes them first, what they replace last."""
+        if self.sidecar:
+            recipe = next(iter(self.tables.values())).recipe
+            write_small(folder, self.sidecar, json.dumps(recipe, indent=1).encode() + b"\n", True)
+        for target in self.targets:
+            if target.fd < 0:
+                continue  # it has its name
+            if sync:
+                target.sync(folder)
+            try:
+                move(folder, target.partial, target.name, self.force)
+            except FileExistsError:
+                message = f"it appeared meanwhile; the finished table is {target.partial}"
+                raise FileExistsError(EEXIST, message, target.name) from None
+        if self.index:
+            weights = {name: target.name for target in self.targets for name in target.tables}
+            size = sum(table.nbytes for table in self.tables.values())
+            fields = {"metadata": {"total_size": size}, "weight_map": weights}
+            write_small(folder, self.index, json.dumps(fields, indent=2).encode() + b"\n", True)
+        os.unlink(self.file, dir_fd=folder)
+        if sync:
+            os.fsync(folder)
+
+
+def _groups(tables: dict[str, Table], most: int | None) -> list[dict[str, Table]]:
+    """In their order, as many at a time as fit; one that is larger by itself."""
+    groups: list[dict[str, Table]] = [{}]
+    filled = 0
+    for name, table in tables.items():
+        if groups[-1] and most is not None and filled + table.nbytes > most:
+            groups.append({})
+            filled = 0
+        groups[-1][name] = table
+        filled += table.nbytes
+    return groups
+
+
+def create(
+    path: str | os.PathLike[str],
+    tables: Tables,
+    *,
+    rows: tuple[int, int] | None = None,
+    shard: tuple[int, int] | None = None,
+    max_shard_size: int | None = None,
+    force: bool = False,
+    sync: bool = True,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Write a table, or the tables of a model, to disk.
+
+    Parameters
+    ----------
+    path : str or path
+        Ends in .npy or .bin (one table) or .safetensors (one or many). The folder must exist.
+    tables : Table, or mapping of names to Tables
+        ``xavierfast.init(..., lazy=True)`` makes such a mapping.
+    rows : (int, int), optional
+        Write these rows alone, of one table, from the first to before the last; it stays a ``.partial`` until
+        :func:`resume` has filled what is missing. Any number of hosts may write parts of one file on shared storage, in
+        any order and again. Give all of them the same seed.
+    shard : (int, int), optional
+        As `rows`: part k of n about equal ones, k from 1 to n.
+    max_shard_size : int, optional
+        Bytes of tensors in a file; more go to files of their own, with the index that Hugging Face's tools read.
+    force : bool
+        Replace what exists, which stays whole until the new file is.
+    sync : bool
+        Wait until all is on the disk before the file gets its name. Without it a loss of power may leave a hollow file.
+    threads : int, optional
+        As in :func:`xavier_uniform`.
+    progress : callable, optional
+        Called as ``progress(done, total)``, in bytes, from any thread but one at a time.
+
+    Raises
+    ------
+    FileExistsError
+        For what exists, and what another process is writing.
+    OSError
+        For all that the system refuses: the disk is too full (told before the first byte), the folder is read-only.
+        What was written stays for :func:`resume`.
+    TypeError, ValueError
+        For arguments that are not as above.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> create("items.npy", Table((1000, 64), seed=7, name="items"))
+    >>> np.load("items.npy", mmap_mode="r").shape, verify("items.npy").ok
+    ((1000, 64), True)
+    """
+    check_threads(threads)
+    with folder_of(path) as (folder, name), ExitStack() as stack:
+        plan = _Plan(name, tables, max_shard_size, force)
+        if rows is not None or shard is not None:
+            _create_part(folder, plan, _part(plan, rows, shard), sync, threads, progress)
+            return
+        plan.refuse_existing(folder)
+        if force:
+            _remove_unfinished(folder, plan)
+        with _removing(folder, plan):
+            for target in plan.targets:
+                stack.callback(target.close)
+                target.claim(folder, os.O_CREAT | os.O_EXCL, fcntl.LOCK_EX)
+            plan.write_file(folder)
+            for target in plan.targets:
+                target.reserve()
+        with _unfinished(plan):
+            for target in plan.targets:
+                pwrite(target.fd, memoryview(target.image.header), 0)
+            pieces = Pieces(span for target in plan.targets for span in _spans(target))
+            for_each(pieces, _write_piece, threads, progress)
+            plan.publish(folder, sync)
+
+
+def resume(
+    path: str | os.PathLike[str],
+    tables: Tables | None = None,
+    *,
+    max_shard_size: int | None = None,
+    sync: bool = True,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> int:
+    """Finish what :func:`create` began: recompute all, write what differs, give the file its name.
+
+    Parameters
+    ----------
+    path, sync, threads, progress
+        As in :func:`create`.
+    tables, max_shard_size
+        If given, what the unfinished file must be of; needed only if the creation stopped before it wrote its recipe.
+
+    Returns
+    -------
+    int
+        The bytes that were written: those of all blocks in which one was missing or wrong.
+
+    Raises
+    ------
+    FileNotFoundError
+        If nothing is unfinished there.
+    BlockingIOError
+        If another process is writing it.
+    FormatError, OSError, TypeError, ValueError
+        As in :func:`create`, and for a recipe that is damaged or not that of `tables`.
+
+    Examples
+    --------
+    >>> create("parts.npy", Table((1000, 64), seed=7), rows=(250, 500))
+    >>> resume("parts.npy")
+    256000
+    """
+    check_threads(threads)
+    with folder_of(path) as (folder, name), ExitStack() as stack:
+        given = None if tables is None else _Plan(name, tables, max_shard_size, False)
+        plan = _Plan.read(folder, name)
+        if plan is None:
+            plan = given
+            if plan is None or not any(exists(folder, target.partial) for target in plan.targets):
+                state = "it is finished" if exists(folder, name) else "nothing unfinished is there"
+                raise FileNotFoundError(ENOENT, f"{state}, so there is nothing to resume", name)
+        elif given is not None and (given.tables, given.max_shard_size) != (plan.tables, plan.max_shard_size):
+            raise ValueError(f"{plan.file} must be of the tables that are given, got another recipe: see the file")
+        left = []
+        for target in plan.targets:
+            stack.callback(target.close)
+            if exists(folder, target.partial):
+                target.claim(folder, 0, fcntl.LOCK_EX)
+            elif _is_finished(folder, target, threads):
+                continue
+            elif exists(folder, target.name) and not plan.force:
+                raise FileExistsError(EEXIST, "it exists, and is another than the one to resume", target.name)
+            else:
+                target.claim(folder, os.O_CREAT | os.O_EXCL, fcntl.LOCK_EX)
+            left.append(target)
+        lock, written = threading.Lock(), 0
+
+        def repair(span: Span, first: int, last: int, buffers: Buffers) -> None:
+            nonlocal written
+            count = _repair_piece(span, first, last, buffers)
+            with lock:
+                written += count
+
+        with _unfinished(plan):
+            for target in left:
+                target.reserve()
+                header = target.image.header
+                if os.pread(target.fd, len(header), 0) != header:
+                    pwrite(target.fd, memoryview(header), 0)
+                    written += len(header)
+            for_each(Pieces(span for target in left for span in _spans(target)), repair, threads, progress)
+            if not exists(folder, plan.file):
+                plan.write_file(folder)
+            plan.publish(folder, sync)
+        return written
+
+
+def _is_finished(folder: int, target: _Target, threads: int | None) -> bool:
+    """Whether a file already is what it shall be: the creation stopped among its renames."""
+    try:
+        fd = open_file(folder, target.name, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        header = target.image.header
+        if os.fstat(fd).st_size != target.image.nbytes or os.pread(fd, len(header), 0) != header:
+            return False
+        pieces = Pieces(span._replace(fd=fd) for span in _spans(target))
+        return not any(found.count for found in differences(pieces, threads, None))
+    finally:
+        os.close(fd)
+
+
+def _part(plan: _Plan, rows: tuple[int, int] | None, shard: tuple[int, int] | None) -> list[Span]:
+    """The elements of a part."""
+    if rows is not None and shard is not None:
+        raise ValueError("a part is given by rows or by shard, got both")
+    if plan.force:
+        raise ValueError("a part is added to what others write, got force: remove the file first")
+    if plan.index:
+        raise ValueError("parts are of one file, got a max_shard_size that makes more")
+    spans = _spans(plan.targets[0])
+    if shard is not None:
+        k, n = shard
+        if not 1 <= k <= n:
+            raise ValueError(f"shard must be k of n, with k from 1 to n; got {k}/{n}")
+        return [span._replace(first=span.last * (k - 1) // n, last=span.last * k // n) for span in spans]
+    assert rows is not None
+    first, last = rows
+    if len(spans) != 1:
+        raise ValueError(f"rows are those of one table, got {len(spans)}: cut these by shard")
+    (span,) = spans
+    if not 0 <= first <= last <= span.tensor.rows:
+        raise ValueError(f"rows must lie within the {span.tensor.rows:,} of the table, got {first}:{last}")
+    return [span._replace(first=first * span.row, last=last * span.row)]
+
+
+def _create_part(
+    folder: int, plan: _Plan, part: list[Span], sync: bool, threads: int | None, progress: Progress | None
+) -> None:
+    (target,) = plan.targets
+    if exists(folder, target.name):
+        raise FileExistsError(EEXIST, "it is finished, so no part is missing", target.name)
+    try:
+        target.claim(folder, os.O_CREAT, fcntl.LOCK_SH)
+        plan.write_file(folder)
+        with _unfinished(plan):
+            target.reserve()
+            pwrite(target.fd, memoryview(target.image.header), 0)
+            for_each(Pieces(span._replace(fd=target.fd) for span in part), _write_piece, threads, progress)
+            if sync:
+                target.sync(folder)
+    finally:
+        target.close()
+
+
+@contextmanager
+def _removing(folder: int, plan: _Plan) -> Iterator[None]:
+    """Leave nothing of a creation that fails before it has written a byte."""
+    try:
+        yield
+    except BaseException:
+        made = [target.partial for target in plan.targets if target.fresh] + [plan.file] * plan.written
+        for name in made:
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=folder)
+        raise
+
+
+@contextmanager
+def _unfinished(plan: _Plan) -> Iterator[None]:
+    """Say what a failure leaves."""
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(f"{plan.name} is unfinished: resume() finishes it")
+        raise
+
+
+def _remove_unfinished(folder: int, plan: _Plan) -> None:
+    """What an earlier creation of this name has left, unless somebody is at it."""
+    try:
+        earlier = _Plan.read(folder, plan.name)
+    except (ValueError, TypeError):
+        earlier = None
+    for target in [*plan.targets, *(earlier.targets if earlier else ())]:
+        if not exists(folder, target.partial):
+            continue
+        try:
+            target.claim(folder, 0, fcntl.LOCK_EX)
+            os.unlink(target.partial, dir_fd=folder)
+        finally:
+            target.close()
+    with suppress(FileNotFoundError):
+        os.unlink(plan.file, dir_fd=folder)

@@ -1,0 +1,278 @@
+"""Headers of .npy, .safetensors and .bin files: where each tensor's bytes lie, and the recipes kept beside them.
+
+    .npy          magic, a dict as text, spaces to a multiple of 64 | the array             numpy.lib.format
+    .safetensors  n as uint64, n bytes of JSON                       | tensors, end to end   the safetensors library
+    .bin                                                             | the array
+
+A header may come from a stranger, so lengths are bounded by the file before anything is read, offsets before anything
+is trusted, and no name becomes a path, no text code.
+"""
+
+import io
+import json
+import math
+import os
+import struct
+import warnings
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .table import Table
+
+__all__ = [
+    "FORMATS", "FormatError", "Image", "Tables", "Tensor", "format_of_path", "from_json", "named", "npy_header",
+    "read_image", "tables_from_recipes", "write_image",
+]  # fmt: skip
+
+FORMATS = (".npy", ".safetensors", ".bin")
+Tables = Table | Mapping[str, Table]
+
+ALIGN = 64
+# The format's own limit (safetensors' MAX_HEADER_SIZE).
+LARGEST_HEADER = 100_000_000
+# numpy.lib.format parses no longer header of a file that it does not trust.
+_NPY_PREFIX = 1 << 14
+
+_NUMPY = ("float16", "float32", "float64", "complex64", "complex128")
+_SAFETENSORS = {
+    "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "complex64": "C64",
+    "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2", "int64": "I64", "int32": "I32", "int16": "I16",
+    "int8": "I8", "uint64": "U64", "uint32": "U32", "uint16": "U16", "uint8": "U8", "bool": "BOOL",
+}  # fmt: skip
+_BITS = {
+    "F64": 64, "F32": 32, "F16": 16, "BF16": 16, "C64": 64, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F6_E2M3": 6,
+    "F6_E3M2": 6, "F4": 4, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U64": 64, "U32": 32, "U16": 16, "U8": 8,
+    "BOOL": 8,
+}  # fmt: skip
+
+
+class FormatError(ValueError):
+    """A file, or a text in it, is not as its format has it."""
+
+
+class Tensor(NamedTuple):
+    """One array in C order; `begin` and `end` are its bytes in the file."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str  # NumPy's or ml_dtypes' name, or the format's own where neither has it
+    begin: int
+    end: int
+
+    @property
+    def rows(self) -> int:
+        return self.shape[0] if self.shape else 1
+
+
+class Image(NamedTuple):
+    """What a file holds: header and then tensors, in the order of their bytes."""
+
+    header: bytes
+    tensors: list[Tensor]
+    nbytes: int
+    recipes: dict[str, Any]  # by tensor; of those formats that have room for them
+
+
+def format_of_path(path: str) -> str:
+    ending = os.path.splitext(path)[1]
+    if ending not in FORMATS:
+        raise ValueError(f"the name of a table must end in {', '.join(FORMATS)}; got {path!r}")
+    return ending
+
+
+# ---- writing
+
+
+def write_image(ending: str, tables: Mapping[str, Table]) -> Image:
+    """The image of a file that holds these tables."""
+    if ending == ".safetensors":
+        return _safetensors_image(tables)
+    if len(tables) != 1:
+        raise ValueError(f"a {ending} file holds one table, got {len(tables)}: name the file .safetensors")
+    ((name, table),) = tables.items()
+    dtype = table.recipe["dtype"]
+    descr = np.dtype(dtype).str if dtype in _NUMPY else f"<V{table.itemsize}"  # as NumPy writes those of ml_dtypes
+    header = b"" if ending == ".bin" else npy_header(table.shape, descr)
+    tensor = Tensor(name, table.shape, dtype, len(header), len(header) + table.nbytes)
+    return Image(header, [tensor], tensor.end, {})
+
+
+def npy_header(shape: tuple[int, ...], descr: str) -> bytes:
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": shape})
+    return file.getvalue()
+
+
+def _safetensors_image(tables: Mapping[str, Table]) -> Image:
+    recipes = {name: table.recipe for name, table in tables.items()}
+    for name, recipe in recipes.items():
+        if recipe["dtype"] not in _SAFETENSORS:
+            raise ValueError(f"safetensors has no {recipe['dtype']}, got it for {name!r}: use float8_e4m3fn or wider")
+        if name in ("", "__metadata__"):
+            raise ValueError(f"a tensor in a safetensors file needs a name, got {name!r}: pass name=")
+    # As the safetensors library orders them, so that each is aligned: wide elements first, then by name.
+    order = sorted(tables, key=lambda name: (-tables[name].itemsize, name))
+    # transformers refuses files that do not say for which framework they are.
+    fields: dict[str, Any] = {"__metadata__": {"format": "pt", "xavierfast": json.dumps(recipes)}}
+    begin = 0
+    for name in order:
+        end = begin + tables[name].nbytes
+        dtype = _SAFETENSORS[recipes[name]["dtype"]]
+        fields[name] = {"dtype": dtype, "shape": list(tables[name].shape), "data_offsets": [begin, end]}
+        begin = end
+    text = json.dumps(fields, separators=(",", ":")).encode()
+    text += b" " * (-(8 + len(text)) % ALIGN)
+    if len(text) > LARGEST_HEADER:
+        raise ValueError(f"a safetensors header has at most {LARGEST_HEADER:,} bytes, got {len(text):,}: write shards")
+    header = struct.pack("<Q", len(text)) + text
+    tensors = []
+    for name in order:
+        first, last = fields[name]["data_offsets"]
+        tensors.append(
+            Tensor(name, tables[name].shape, recipes[name]["dtype"], len(header) + first, len(header) + last)
+        )
+    return Image(header, tensors, len(header) + begin, recipes)
+
+
+# ---- reading
+
+
+def read_image(ending: str, fd: int, size: int) -> Image:
+    """That of an open file of `size` bytes, from its header; the file may be shorter or longer than ``nbytes``.
+
+    Of a .bin file, which has no header, the one tensor is all bytes.
+    """
+    if ending == ".bin":
+        return Image(b"", [Tensor("", (size,), "uint8", 0, size)], size, {})
+    return _read_npy(fd, size) if ending == ".npy" else _read_safetensors(fd, size)
+
+
+def _read_npy(fd: int, size: int) -> Image:
+    file = io.BytesIO(os.pread(fd, min(size, _NPY_PREFIX), 0))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            version = np.lib.format.read_magic(file)
+            if version not in ((1, 0), (2, 0)):
+                raise FormatError(f"a .npy header must be of version 1 or 2, got {version}")
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, fortran_order, dtype = read(file)
+    except FormatError:
+        raise
+    except Exception as error:  # the text is a stranger's, and its parser lists no errors
+        raise FormatError(f"not a .npy header: {error}") from None
+    if dtype.hasobject or dtype.names is not None or dtype.itemsize == 0:
+        raise FormatError(f"a table must hold numbers, got a .npy file of {dtype}")
+    if fortran_order and len(shape) > 1:
+        raise FormatError("a table must be in C order, got a .npy file in Fortran order")
+    shape = _check_shape(list(shape), 8 * dtype.itemsize)
+    header = file.getvalue()[: file.tell()]
+    name = dtype.name if dtype.kind != "V" and dtype.isnative else dtype.str
+    end = len(header) + math.prod(shape) * dtype.itemsize
+    return Image(header, [Tensor("", shape, name, len(header), end)], end, {})
+
+
+def _read_safetensors(fd: int, size: int) -> Image:
+    start = os.pread(fd, 8, 0)
+    length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
+    if length > min(LARGEST_HEADER, size - 8):
+        raise FormatError(
+            f"a safetensors header must fit in the file and in {LARGEST_HEADER:,} bytes, got {length:,} of {size:,}"
+        )
+    text = os.pread(fd, length, 8)
+    fields = from_json(text)
+    if not isinstance(fields, dict) or text[:1] != b"{":
+        raise FormatError("a safetensors header must be a JSON object")
+    metadata = fields.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise FormatError("safetensors' __metadata__ must map strings to strings")
+    header = start + text
+    tensors = sorted((_read_tensor(name, field, len(header)) for name, field in fields.items()), key=lambda t: t[3:])
+    end = len(header)
+    for tensor in tensors:
+        if tensor.begin != end:
+            raise FormatError(f"tensors must lie end to end, got {tensor.name!r:.80} at {tensor.begin}, not {end}")
+        end = tensor.end
+    recipes = from_json(metadata["xavierfast"].encode()) if "xavierfast" in metadata else {}
+    if not isinstance(recipes, dict):
+        raise FormatError("the recipes of a safetensors file must be a JSON object")
+    return Image(header, tensors, end, recipes)
+
+
+def _read_tensor(name: str, field: Any, start: int) -> Tensor:
+    if not isinstance(field, dict) or set(field) != {"dtype", "shape", "data_offsets"}:
+        raise FormatError(f"a tensor must have dtype, shape and data_offsets, got {name!r:.80}")
+    dtype, shape, offsets = field["dtype"], field["shape"], field["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in _BITS:
+        raise FormatError(f"a safetensors dtype must be one of {', '.join(_BITS)}; got {dtype!r:.80} for {name!r:.80}")
+    if not (
+        isinstance(offsets, list)
+        and len(offsets) == 2
+        and all(type(offset) is int for offset in offsets)
+        and 0 <= offsets[0] <= offsets[1] < 1 << 63
+    ):
+        raise FormatError(f"data_offsets must be begin and end, got {offsets!r:.80} for {name!r:.80}")
+    sizes = _check_shape(shape, _BITS[dtype])
+    begin, end = offsets
+    if 8 * (end - begin) != math.prod(sizes) * _BITS[dtype]:
+        raise FormatError(
+            f"data_offsets must enclose the tensor, got {end - begin} bytes for {name!r:.80}, {shape!r:.80}"
+        )
+    own = next((own for own, theirs in _SAFETENSORS.items() if theirs == dtype), dtype)
+    return Tensor(name, sizes, own, start + begin, start + end)
+
+
+def _check_shape(shape: Any, bits: int) -> tuple[int, ...]:
+    if not isinstance(shape, list) or len(shape) > 64 or any(type(n) is not int or not 0 <= n < 1 << 63 for n in shape):
+        raise FormatError(f"a shape must be at most 64 ints from 0 to 2**63 - 1, got {shape!r:.80}")
+    if math.prod(n for n in shape if n) * bits >= 1 << 66:
+        raise FormatError(f"a tensor must have less than 2**63 bytes, got the shape {shape!r:.80}")
+    return tuple(shape)
+
+
+def from_json(text: bytes) -> Any:
+    """What a JSON text says; no repeated names, NaN, endless nesting or wrong UTF-8."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        fields = dict(pairs)
+        if len(fields) != len(pairs):
+            raise FormatError("JSON objects must not repeat a name")
+        return fields
+
+    def no_constant(name: str) -> Any:
+        raise FormatError(f"JSON has no {name}")
+
+    try:
+        return json.loads(text.decode(), object_pairs_hook=once, parse_constant=no_constant)
+    except FormatError:
+        raise
+    except RecursionError:
+        raise FormatError("JSON must not be nested so deep") from None
+    except ValueError as error:  # of UTF-8, of the syntax, of ints with thousands of digits
+        raise FormatError(f"not JSON: {error}") from None
+
+
+def named(tables: Tables) -> dict[str, Table]:
+    if isinstance(tables, Table):
+        return {tables.name: tables}
+    if not isinstance(tables, Mapping) or not all(
+        isinstance(name, str) and isinstance(table, Table) for name, table in tables.items()
+    ):
+        raise TypeError(f"tables must be a Table or a mapping of names to Tables, got {tables!r:.80}")
+    if not tables:
+        raise ValueError("tables must hold at least one, got none")
+    return dict(tables)
+
+
+def tables_from_recipes(recipes: Any) -> dict[str, Table]:
+    if not isinstance(recipes, dict):
+        raise FormatError("recipes must be a JSON object of names")
+    tables = {}
+    for name, recipe in recipes.items():
+        try:
+            tables[name] = Table.from_recipe(recipe)
+        except (TypeError, ValueError) as error:
+            raise FormatError(f"{error} (in the recipe of {name!r:.80})") from None
+    return tables

@@ -1,0 +1,157 @@
+"""What to create, as people write it down: sizes, shapes, specs of whole models, rules for the tensors of another."""
+
+import json
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from fractions import Fraction
+from typing import Any
+
+from .checks import tensors_of
+from .formats import FormatError
+from .model import init
+from .streams import Seed
+from .table import Table
+
+__all__ = ["from_spec", "like", "parse_shape", "parse_size", "read_spec"]
+
+# A spec is written by a person.
+LARGEST_SPEC = 1 << 26
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9, "t": 10**12, "p": 10**15}
+_UNITS |= {f"{unit}i": 1 << 10 * power for power, unit in enumerate("kmgtp", 1)}
+_NUMBER = re.compile(r"([0-9][0-9_]*(?:\.[0-9]+)?(?:e[0-9]{1,2})?)([kmgtp]i?|b|)", re.IGNORECASE)
+
+
+def _parse_number(text: str) -> int:
+    match = _NUMBER.fullmatch(text.strip())
+    number = Fraction(match[1].replace("_", "")) * _UNITS[match[2].lower()] if match else Fraction(1, 2)
+    if number.denominator != 1:
+        raise ValueError(f"a size must be a whole number such as 1000, 1_000, 10M or 2Ki, got {text!r}")
+    return int(number)
+
+
+def parse_shape(text: str) -> tuple[int, ...]:
+    """A shape such as 100000000x128 or 10Mx128. K, M, G or B, T are powers of 1000; Ki, Mi, Gi, Ti of 1024.
+
+    Examples
+    --------
+    >>> parse_shape("10Mx128"), parse_shape("1.5Kix2"), parse_shape("7")
+    ((10000000, 128), (1536, 2), (7,))
+    """
+    return tuple(_parse_number(part) for part in re.split(r"[x,]", text.strip().strip("()[]"), flags=re.IGNORECASE))
+
+
+def parse_size(text: str) -> int:
+    """Bytes such as 1.5TB, 500MB, 4GiB or 4096.
+
+    Examples
+    --------
+    >>> parse_size("1.5TB"), parse_size("4GiB")
+    (1500000000000, 4294967296)
+    """
+    text = text.strip()
+    return _parse_number(re.sub(r"(?<=[0-9kmgtpi])B$", "", text, flags=re.IGNORECASE))
+
+
+def read_spec(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The fields of a .toml or .json file."""
+    path = os.fspath(path)
+    ending = os.path.splitext(path)[1]
+    if ending not in (".toml", ".json"):
+        raise ValueError(f"a spec is a .toml or .json file, got {path!r}")
+    with open(path, "rb") as file:
+        data = file.read(LARGEST_SPEC + 1)
+    if len(data) > LARGEST_SPEC:
+        raise ValueError(f"a spec must have at most {LARGEST_SPEC:,} bytes, got more in {path!r}")
+    try:
+        fields = tomllib.loads(data.decode()) if ending == ".toml" else json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{path} is not {ending[1:].upper()}: {error}") from None
+    if not isinstance(fields, dict):
+        raise FormatError(f"{path} must hold names and values, got {fields!r:.80}")
+    return fields
+
+
+def from_spec(spec: Mapping[str, Any] | str | os.PathLike[str], seed: Seed = None) -> dict[str, Table]:
+    """Tables of a spec: what ``xavierfast.init`` takes, as a dict or a .toml or .json file.
+
+    Parameters
+    ----------
+    spec : mapping or path
+        "tensors" maps each name to a shape, as a list of ints or as "10Mx128", or to a table of its own with "shape"
+        and what a rule may hold. "rules", "dtype" and "seed" are those of :func:`xavierfast.init`; all are optional.
+    seed : optional
+        In place of the spec's; without either 256 bits of the operating system.
+
+    Raises
+    ------
+    TypeError, ValueError, OSError
+        As ``init`` does, for what it does not know, and for a file that cannot be read.
+
+    Examples
+    --------
+    >>> spec = {
+    ...     "tensors": {"embed.weight": "50Kx64", "head.bias": [64], "h.weight": {"shape": "64x64", "init": "he_normal"}},
+    ...     "rules": {"*.bias": "zeros", "*": "xavier_uniform"},
+    ... }
+    >>> from_spec(spec, seed=0)["embed.weight"]
+    Table((50000, 64), 'xavier_uniform', seed=0, name='embed.weight')
+    """
+    if not isinstance(spec, Mapping):
+        spec = read_spec(spec)
+    unknown = sorted(spec.keys() - {"tensors", "rules", "dtype", "seed"})
+    if unknown or not isinstance(spec.get("tensors"), Mapping):
+        raise ValueError(
+            f"a spec must have tensors, and may have rules, dtype and seed; got {unknown or sorted(spec)!r}"
+        )
+    if seed is None:
+        seed = spec.get("seed")
+    tensors = {name: _own(name, wanted) for name, wanted in spec["tensors"].items()}
+    return init(tensors, spec.get("rules", {}), seed, dtype=spec.get("dtype", "float32"), lazy=True)
+
+
+def _own(name: str, wanted: Any) -> dict[str, Any]:
+    own = dict(wanted) if isinstance(wanted, Mapping) else {"shape": wanted}
+    if "shape" not in own:
+        raise ValueError(f'a tensor must have a shape, got {name!r}: {wanted!r:.80}; quote names with dots: "a.b"')
+    if isinstance(own["shape"], str):
+        own["shape"] = parse_shape(own["shape"])
+    return own
+
+
+def like(path: str | os.PathLike[str], rules: Mapping[str, Any], seed: Seed = None) -> dict[str, Table]:
+    """Tables with the names, shapes and dtypes of the tensors in a file, to make a model like another anew.
+
+    Parameters
+    ----------
+    path : str or path
+        A .safetensors file, or the index of several. Its values are not read.
+    rules : mapping
+        Those of :func:`xavierfast.init`. A pattern with None or "skip" leaves tensors out, as it must those of ints.
+    seed : optional
+        By default 256 bits of the operating system.
+
+    Raises
+    ------
+    FormatError, OSError
+        If the header is not as it should be, or cannot be read.
+    TypeError, ValueError
+        As ``init`` does.
+
+    Examples
+    --------
+    >>> from xavierfast.files import create
+    >>> create("other.safetensors", {"a.bias": Table(64, "zeros", seed=0), "a.weight": Table((64, 64), seed=0)})
+    >>> like("other.safetensors", {"*.bias": "skip", "*": "he_normal"}, seed=1)
+    {'a.weight': Table((64, 64), 'he_normal', seed=1, name='a.weight')}
+    """
+    pairs = list(rules.items())
+    skipped = {pattern for pattern, rule in pairs if rule in (None, "skip")}
+    tensors = {}
+    for tensor in tensors_of(path):
+        first = next((pattern for pattern, _ in pairs if fnmatchcase(tensor.name, pattern)), None)
+        if first not in skipped:
+            tensors[tensor.name] = {"shape": tensor.shape, "dtype": tensor.dtype}
+    return init(tensors, {pattern: rule for pattern, rule in pairs if pattern not in skipped}, seed, lazy=True)
