@@ -389,6 +389,7 @@ def _is_number(dtype: str) -> bool:
 def inspect(
     path: str | os.PathLike[str],
     *,
+    tensor: str | None = None,
     sample: int | None = None,
     bins: int = 32,
     threads: int | None = None,
@@ -398,7 +399,7 @@ def inspect(
 
     Parameters
     ----------
-    path, sample
+    path, tensor, sample
         As in :func:`verify`.
     bins : int
         Of the histogram: over the distribution's bounds, or 4 standard deviations of it; without a recipe over what
@@ -431,11 +432,15 @@ def inspect(
             except FileNotFoundError:
                 tables = {}
             for entry in file.entries(tables):
-                tensor = entry.tensor
-                if entry.problem and not _is_number(tensor.dtype):
-                    others.append(Figures(tensor.name, tensor.shape, tensor.dtype, tensor.end - tensor.begin, None))
+                _, (name, shape, dtype, begin, end), _ = entry
+                if tensor not in (None, name):
+                    continue
+                if entry.problem and not _is_number(dtype):
+                    others.append(Figures(name, shape, dtype, end - begin, None))
                 else:
                     spans.append(entry.span())
+        if tensor is not None and not spans + others:
+            raise ValueError(f"tensor must be the name of one in the file, got {tensor!r}")
         return (*_measure(spans, sample, bins, threads, progress), *others)
 
 

@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Callable
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, localcontext
 from functools import cache, lru_cache
-from math import inf, isfinite, sqrt
+from math import inf, isfinite, pi, sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +23,7 @@ __all__ = [
     "DTYPES",
     "Distribution",
     "Stream",
+    "density",
     "expected_std",
     "format_of",
     "largest_magnitude",
@@ -343,6 +344,21 @@ def expected_std(distribution: Distribution, dtype: str) -> float:
         mean = density[0] - density[1]
         square = 1 + Decimal(a) * density[0] - (Decimal(b) * density[1] if b < inf else 0)
         return scale.real * float(max(square - mean * mean, Decimal(0)).sqrt())
+
+
+def density(distribution: Distribution, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:
+    """The probability density of real values; None of those that are all alike."""
+    kind, scale, low, high = distribution
+    scale = scale.real
+    if kind not in ("uniform", "normal", "truncated_normal") or not scale:
+        return None
+    if kind == "uniform":
+        return np.where(abs(x) <= scale, 0.5 / scale, 0.0)
+    z = x / scale
+    with localcontext(_DECIMAL):
+        mass = float(_upper_tail(low) - _upper_tail(high))
+    inside = (low <= z) & (z <= high)
+    return np.where(inside, np.exp(-z * z / 2) / (scale * sqrt(2 * pi) * mass), 0.0) if mass else None
 
 
 def stream(distribution: Distribution, dtype: str, key: bytes) -> Stream:

@@ -18,13 +18,16 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from errno import EAGAIN, EEXIST, ENOENT, ENOLCK, ENOSPC, ENOSYS, ENOTSUP
+from time import perf_counter
+from typing import NamedTuple
 
 from .checks import Figures, Verification, inspect, load, tables_of, verify
 from .disk import exists, fallocate, folder_of, move, open_file, pread, pwrite, read_json, write_small
 from .fans import check_count
 from .fill import check_threads
 from .formats import FormatError, Image, Tables, format_of_path, named, tables_from_recipes, write_image
-from .pieces import Buffers, Check, Pieces, Progress, Span, differences, differing, for_each, recompute
+from .pieces import BLOCK, Buffers, Check, Pieces, Progress, Span, differences, differing, for_each, recompute
+from .specs import from_spec, like
 from .table import Table
 
 try:
@@ -33,8 +36,12 @@ except ImportError:
     raise ImportError("xavierfast.files needs a POSIX system: it locks files and writes them with pwrite") from None
 
 __all__ = [
-    "Check", "Figures", "FormatError", "Verification", "create", "inspect", "load", "resume", "tables_of", "verify",
+    "Check", "Estimate", "Figures", "FormatError", "Verification", "create", "estimate", "from_spec", "inspect", "like",
+    "load", "resume", "tables_of", "verify",
 ]  # fmt: skip
+
+# Bytes that are written to see how fast a disk is.
+TRIAL = 1 << 28
 
 
 # ---- one file that is being made
@@ -150,10 +157,6 @@ class _Plan:
         self.targets = [_Target(*pair) for pair in zip(names if len(groups) > 1 else [name], groups, strict=True)]
         self.index = f"{name}.index.json" if len(groups) > 1 else None
         self.sidecar = f"{name}.recipe.json" if self.ending != ".safetensors" else None
-
-    @property
-    def nbytes(self) -> int:
-        return sum(target.image.nbytes for target in self.targets)
 
     def to_json(self) -> bytes:
         recipes = {name: table.recipe for name, table in self.tables.items()}
@@ -400,6 +403,62 @@ def resume(
                 plan.write_file(folder)
             plan.publish(folder, sync)
         return written
+
+
+class Estimate(NamedTuple):
+    """What :func:`estimate` found."""
+
+    nbytes: int  # of the files
+    free: int  # bytes, in the file system
+    seconds: float | None  # None where the folder cannot hold an unnamed file to try with
+
+
+def estimate(
+    path: str | os.PathLike[str],
+    tables: Tables,
+    *,
+    max_shard_size: int | None = None,
+    force: bool = False,
+    sync: bool = True,
+    threads: int | None = None,
+) -> Estimate:
+    """What :func:`create` would need, by writing the first 256 MiB to a file without a name; nothing of it stays.
+
+    Parameters
+    ----------
+    path, tables, max_shard_size, force, sync, threads
+        As in :func:`create`.
+
+    Raises
+    ------
+    OSError, TypeError, ValueError
+        As in :func:`create`, except for a full disk.
+
+    Examples
+    --------
+    >>> estimate("items.npy", Table((10**12, 128), seed=0)).nbytes
+    512000000000128
+    """
+    with folder_of(path) as (folder, name):
+        plan = _Plan(name, tables, max_shard_size, force)
+        plan.refuse_existing(folder)
+        stat = os.statvfs(folder)
+        nbytes, free = sum(target.image.nbytes for target in plan.targets), stat.f_bavail * stat.f_frsize
+        try:
+            fd = os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, dir_fd=folder)
+        except (AttributeError, OSError):  # Linux, and not all of its file systems
+            return Estimate(nbytes, free, None)
+        try:
+            pieces = Pieces(span._replace(fd=fd) for target in plan.targets for span in _spans(target))
+            chosen = range(min(len(pieces), TRIAL // BLOCK))
+            begin = perf_counter()
+            for_each(pieces, _write_piece, threads, None, chosen)
+            if sync:
+                os.fsync(fd)
+            speed = max(1, pieces.bytes_of(chosen)) / (perf_counter() - begin)
+        finally:
+            os.close(fd)
+        return Estimate(nbytes, free, nbytes / speed)
 
 
 def _is_finished(folder: int, target: _Target, threads: int | None) -> bool:

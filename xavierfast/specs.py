@@ -15,7 +15,7 @@ from .model import init
 from .streams import Seed
 from .table import Table
 
-__all__ = ["from_spec", "like", "parse_shape", "parse_size", "read_spec"]
+__all__ = ["from_spec", "like", "parse_fraction", "parse_range", "parse_shape", "parse_size", "read_spec"]
 
 # A spec is written by a person.
 LARGEST_SPEC = 1 << 26
@@ -41,6 +41,22 @@ def parse_shape(text: str) -> tuple[int, ...]:
     ((10000000, 128), (1536, 2), (7,))
     """
     return tuple(_parse_number(part) for part in re.split(r"[x,]", text.strip().strip("()[]"), flags=re.IGNORECASE))
+
+
+def parse_range(text: str) -> tuple[int, int]:
+    """The first and the one behind the last of 0:25000000 or 25M:50M."""
+    first, colon, last = text.partition(":")
+    if not colon:
+        raise ValueError(f"a range must be FIRST:LAST, got {text!r}")
+    return _parse_number(first), _parse_number(last)
+
+
+def parse_fraction(text: str) -> tuple[int, int]:
+    """K and N of K/N."""
+    k, slash, n = text.partition("/")
+    if not slash:
+        raise ValueError(f"a part must be K/N, got {text!r}")
+    return _parse_number(k), _parse_number(n)
 
 
 def parse_size(text: str) -> int:
@@ -93,7 +109,7 @@ def from_spec(spec: Mapping[str, Any] | str | os.PathLike[str], seed: Seed = Non
     Examples
     --------
     >>> spec = {
-    ...     "tensors": {"embed.weight": "50Kx64", "head.bias": [64], "h.weight": {"shape": "64x64", "init": "he_normal"}},
+    ...     "tensors": {"embed.weight": "50Kx64", "head.bias": [64], "h.w": {"shape": "64x64", "init": "he_normal"}},
     ...     "rules": {"*.bias": "zeros", "*": "xavier_uniform"},
     ... }
     >>> from_spec(spec, seed=0)["embed.weight"]

@@ -23,6 +23,7 @@ from .distributions import (
     INITIALIZERS,
     Stream,
     Weight,
+    density,
     expected_std,
     format_of,
     largest_magnitude,
@@ -178,6 +179,17 @@ class Table:
     def std(self) -> float:
         """The standard deviation of the distribution, before the dtype rounds it."""
         return expected_std(self._distribution, self._dtype)
+
+    def density(self, x: Any) -> Any:
+        """The probability density at `x`; None where all values are alike, and for
+        complex ones.
+
+        Examples
+        --------
+        >>> Table((4, 4), "uniform", bound=0.5, seed=0).density([0.0, 0.25, 0.75])
+        array([1., 1., 0.])
+        """
+        return None if self._dtype.startswith("complex") else density(self._distribution, np.asarray(x, float))
 
     @property
     def init(self) -> str:

@@ -1,0 +1,17 @@
+"""The command ``xavierfast``, of the extra ``cli``."""
+
+import sys
+
+
+def main() -> None:
+    try:
+        from .cli import run
+    except ImportError as error:
+        if error.name not in ("typer", "rich"):
+            raise
+        sys.exit(f"xavierfast: the command needs {error.name}: pip install 'xavierfast[cli]'")
+    run()
+
+
+if __name__ == "__main__":
+    main()

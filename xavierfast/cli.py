@@ -1,0 +1,473 @@
+"""The commands of ``xavierfast``: what xavierfast.files does, for the shell."""
+
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from enum import Enum
+from math import sqrt
+from time import monotonic, perf_counter
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.table import Column
+from rich.table import Table as Grid
+
+import xavierfast
+
+from . import files, specs
+from .distributions import DTYPES, INITIALIZERS
+from .recipes import to_json
+from .table import Table
+
+__all__ = ["app", "run"]
+
+EPILOG = "Exit codes: 0 fine, 1 a difference was found, 2 wrong usage, 3 a file or a disk failed, 130 interrupted."
+
+app = typer.Typer(
+    name="xavierfast",
+    help="Initial weights of neural networks on disk: create, verify, show.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Exit(int, Enum):
+    DIFFERENCE = 1
+    USAGE = 2
+    FAILURE = 3
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+class Terminated(BaseException):
+    """SIGTERM, as KeyboardInterrupt is SIGINT."""
+
+
+def run() -> None:
+    """The command, from sys.argv."""
+
+    def stop(*_: object) -> NoReturn:
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, stop)
+    app()
+
+
+# ---- shared options
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors alone.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
+Threads = Annotated[int | None, typer.Option(help="Threads. By default as many as the process may use CPUs.", min=1)]
+Sample = Annotated[int | None, typer.Option(help="Look at so many random blocks of 512 KiB, not at all.", min=1)]
+Tensor = Annotated[str | None, typer.Option(help="Look at this tensor alone.")]
+Sync = Annotated[bool, typer.Option(help="Wait until the table is on the disk before it gets its name.")]
+
+
+@contextmanager
+def _reporting() -> Iterator[None]:
+    """Errors as one line and an exit code."""
+    try:
+        yield
+    except (KeyboardInterrupt, Terminated) as error:
+        code = Exit.TERMINATED if isinstance(error, Terminated) else Exit.INTERRUPTED
+        _fail("stopped", error, code)
+    except (OSError, files.FormatError) as error:
+        text = str(error)
+        if isinstance(error, OSError) and error.filename is not None:
+            text = f"{_text(error.filename)}: {error.strerror}"
+        _fail(text, error, Exit.FAILURE)
+    except (TypeError, ValueError, ImportError) as error:
+        _fail(str(error), error, Exit.USAGE)
+
+
+def _fail(text: str, error: BaseException, code: Exit) -> NoReturn:
+    notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+    print(_printable(f"xavierfast: {text}{notes}"), file=sys.stderr)
+    raise typer.Exit(code) from None
+
+
+def _text(name: str | bytes | int) -> str:
+    return name.decode(errors="replace") if isinstance(name, bytes) else str(name)
+
+
+def _printable(text: str) -> str:
+    """Without the control characters that a stranger's file could hold."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+
+
+@contextmanager
+def _progress(what: str, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar on a terminal, nothing in a pipe."""
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield None
+        return
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
+        task = bar.add_task(escape(_printable(what)))
+        shown = 0.0
+
+        def update(done: int, total: int) -> None:
+            nonlocal shown
+            now = monotonic()
+            if now - shown > 0.1 or done == total:
+                shown = now
+                bar.update(task, completed=done, total=total)
+
+        yield update
+
+
+def _size(nbytes: float) -> str:
+    """Bytes for a person, in powers of 1000."""
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):
+        if nbytes < 1000 or unit == "TB":
+            break
+        nbytes /= 1000
+    return f"{nbytes:,.0f} {unit}" if unit == "bytes" else f"{nbytes:,.2f} {unit}"
+
+
+def _speed(nbytes: int, seconds: float) -> str:
+    return f"{_size(nbytes)} in {seconds:.2f} s, {nbytes / max(seconds, 1e-9) / 1e9:.2f} GB/s"
+
+
+# ---- create
+
+
+@app.command(epilog=EPILOG)
+def create(
+    context: typer.Context,
+    path: Annotated[str, typer.Argument(help="The file: .npy or .bin for one table, .safetensors for one or many.")],
+    shape: Annotated[str | None, typer.Argument(help="Such as 100000000x128 or 10Mx128.")] = None,
+    init: Annotated[
+        str,
+        typer.Option(help="The initialiser: xavier_uniform, he_normal, ...", autocompletion=lambda: list(INITIALIZERS)),
+    ] = "xavier_uniform",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16, ...", autocompletion=lambda: list(DTYPES))] = "float32",
+    seed: Annotated[int | None, typer.Option(help="By default a fresh one, which the recipe keeps.")] = None,
+    name: Annotated[str, typer.Option(help="The table's name, which decides its values too.")] = "",
+    param: Annotated[
+        list[str] | None, typer.Option("--param", "-p", help="Of the initialiser: -p gain=1.41 -p mode=fan_in")
+    ] = None,
+    layout: Annotated[str | None, typer.Option(help="A letter an axis: i in, o out, b batch; oihw, bio, ...")] = None,
+    groups: Annotated[int, typer.Option(help="Of a grouped convolution.", min=1)] = 1,
+    fan_in: Annotated[int | None, typer.Option(help="In place of the shape's.", min=1)] = None,
+    fan_out: Annotated[int | None, typer.Option(help="In place of the shape's.", min=1)] = None,
+    spec: Annotated[str | None, typer.Option(help="A .toml or .json file of names, shapes and rules.")] = None,
+    like: Annotated[str | None, typer.Option(help="A .safetensors file whose names, shapes, dtypes to take.")] = None,
+    rules: Annotated[str | None, typer.Option(help="For --like: a .toml or .json file, patterns to rules.")] = None,
+    max_shard_size: Annotated[
+        str | None, typer.Option(help="Cut .safetensors into files of so many bytes, such as 5GB, and an index.")
+    ] = None,
+    rows: Annotated[str | None, typer.Option(help="Write these alone, such as 0:25M; others write the rest.")] = None,
+    shard: Annotated[str | None, typer.Option(help="Write part K/N alone, K from 1 to N.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Finish what the same command began.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file, which stays whole until then.")] = False,
+    sync: Sync = True,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Tell bytes, free space and time, from a trial that leaves nothing.")
+    ] = False,
+    threads: Threads = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Write a table, or the tables of a model, to disk.
+
+    The file is called FILE.partial until it is whole. After a crash, or on a full disk, the same command with --resume
+    finishes it; so does xavierfast finish FILE.
+
+    xavierfast create items.npy 10Mx128 --dtype bfloat16 --seed 7 --name items
+
+    xavierfast create model.safetensors --spec model.toml --seed 0
+    """
+    with _reporting():
+        if (shape is not None) + (spec is not None) + (like is not None) != 1:
+            raise ValueError("what to create is given by SHAPE, by --spec or by --like: give one of them")
+        if rules is not None and like is None:
+            raise ValueError("--rules is for --like; a spec holds its own")
+        tables, has_seed = _what(context, shape, spec, like, rules)
+        most = None if max_shard_size is None else specs.parse_size(max_shard_size)
+        part: dict[str, Any] = {}
+        if rows is not None:
+            part["rows"] = specs.parse_range(rows)
+        if shard is not None:
+            part["shard"] = specs.parse_fraction(shard)
+        if part and not has_seed:
+            raise ValueError("all who write parts of one table need the same seed: give --seed")
+        if part and resume:
+            raise ValueError("a part is written again without --resume; xavierfast finish fills what is missing")
+        if dry_run:
+            found = files.estimate(path, tables, max_shard_size=most, force=force, sync=sync, threads=threads)
+            _print_estimate(path, found, as_json)
+            return
+        begin, written = perf_counter(), None
+        with _progress(path, quiet or as_json) as progress:
+            shared: Any = {"max_shard_size": most, "sync": sync, "threads": threads, "progress": progress}
+            if resume:
+                written = _resume(path, tables, has_seed, shared)
+            if written is None:
+                files.create(path, tables, force=force, **part, **shared)
+        nbytes = sum(table.nbytes for table in ([tables] if isinstance(tables, Table) else tables.values()))
+        done = "part written, which finish completes" if part else "written"
+        _print_created(path, nbytes, done, written, perf_counter() - begin, quiet, as_json)
+
+
+def _what(
+    context: typer.Context, shape: str | None, spec: str | None, like: str | None, rules: str | None
+) -> tuple[Table | dict[str, Table], bool]:
+    """What to create, and whether a seed was given."""
+    options = context.params
+    own = ["init", "dtype", "name", "param", "layout", "groups", "fan_in", "fan_out"]
+    seed = options["seed"]
+    if shape is not None:
+        keywords = {name: options[name] for name in own if name != "param"}
+        return Table(specs.parse_shape(shape), seed=seed, **keywords, **_parameters(options["param"])), seed is not None
+    for name in own[rules is None and like is not None :]:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise ValueError(f"--{name.replace('_', '-')} is for SHAPE: here rules say it")
+    if like is not None:
+        return specs.like(like, _rules(rules) if rules else {"*": options["init"]}, seed), seed is not None
+    fields = specs.read_spec(spec or "")
+    return specs.from_spec(fields, seed), seed is not None or "seed" in fields
+
+
+def _rules(path: str) -> dict[str, Any]:
+    fields = specs.read_spec(path)
+    rules = fields.get("rules", fields)
+    if not isinstance(rules, dict):
+        raise ValueError(f"rules must map patterns to initialisers, got {rules!r:.80}")
+    return rules
+
+
+def _parameters(pairs: Sequence[str] | None) -> dict[str, Any]:
+    parameters: dict[str, Any] = {}
+    for pair in pairs or ():
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise ValueError(f"--param must be NAME=VALUE, got {pair!r}")
+        parameters[name] = value
+        for kind in (int, float, complex):
+            try:
+                parameters[name] = kind(value)
+                break
+            except ValueError:
+                pass
+    return parameters
+
+
+def _resume(path: str, tables: Table | dict[str, Table], has_seed: bool, keywords: Any) -> int | None:
+    """The bytes that were missing, or None where nothing was begun."""
+    try:
+        return files.resume(path, tables if has_seed else None, **keywords)
+    except FileNotFoundError:
+        try:
+            finished = files.tables_of(path)
+        except FileNotFoundError:
+            return None
+    asked = {tables.name: tables} if isinstance(tables, Table) else tables
+    ignored = {} if has_seed else {"seed": None}
+    if [t.recipe | ignored for t in finished.values()] != [t.recipe | ignored for t in asked.values()]:
+        raise FileExistsError(f"{path} exists, and is finished with another recipe: only --force replaces it")
+    return 0
+
+
+def _print_estimate(path: str, found: files.Estimate, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"path": path, **found._asdict()}))
+    else:
+        seconds = "a time that is not known" if found.seconds is None else f"about {found.seconds:,.1f} s"
+        print(f"{_printable(path)}: {_size(found.nbytes)} of {_size(found.free)} that are free, {seconds}")
+    if found.nbytes > found.free:
+        print(f"xavierfast: {_size(found.nbytes - found.free)} are lacking", file=sys.stderr)
+        raise typer.Exit(Exit.FAILURE)
+
+
+def _print_created(
+    path: str, nbytes: int, done: str, written: int | None, seconds: float, quiet: bool, as_json: bool
+) -> None:
+    if as_json:
+        print(json.dumps({"path": path, "nbytes": nbytes, "written": written, "seconds": seconds}))
+    elif not quiet:
+        if written is not None:
+            done = f"finished, of which {_size(written)} were missing or wrong"
+        print(f"{_printable(path)}: {done}, {_speed(nbytes, seconds)}")
+
+
+@app.command(epilog=EPILOG)
+def finish(
+    path: Annotated[str, typer.Argument(help="The file as it will be called, without .partial.")],
+    sync: Sync = True,
+    threads: Threads = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Finish a table that was begun: recompute all of it, write what is missing or wrong, give it its name."""
+    with _reporting():
+        begin = perf_counter()
+        with _progress(path, quiet or as_json) as progress:
+            written = files.resume(path, sync=sync, threads=threads, progress=progress)
+        nbytes = sum(table.nbytes for table in files.tables_of(path).values())
+        _print_created(path, nbytes, "", written, perf_counter() - begin, quiet, as_json)
+
+
+# ---- verify
+
+
+@app.command(epilog=EPILOG)
+def verify(
+    path: Annotated[str, typer.Argument(help="A .npy, .safetensors or .bin file, or the index of several.")],
+    recipe: Annotated[
+        str | None, typer.Option(help="A file that knows what it should be, for one that does not know itself.")
+    ] = None,
+    tensor: Tensor = None,
+    sample: Sample = None,
+    report: Annotated[
+        str | None, typer.Option(help="Write a .npy of bools here, one a row: whether it differs.")
+    ] = None,
+    threads: Threads = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Recompute a table and say which rows differ; of a trained one, which were never touched.
+
+    xavierfast verify items.npy
+
+    xavierfast verify trained.npy --recipe items.npy --report touched.npy
+    """
+    with _reporting():
+        begin = perf_counter()
+        with _progress(path, quiet or as_json) as progress:
+            found = files.verify(
+                path, recipe, tensor=tensor, sample=sample, report=report, threads=threads, progress=progress
+            )
+        seconds = perf_counter() - begin
+        if as_json:
+            print(json.dumps({"path": path, "ok": found.ok, "seconds": seconds, **asdict(found)}))
+        elif not quiet:
+            _print_verification(path, found, sample, seconds)
+        if not found.ok:
+            raise typer.Exit(Exit.DIFFERENCE)
+
+
+def _print_verification(path: str, found: files.Verification, sample: int | None, seconds: float) -> None:
+    for check in found.tensors:
+        name = f"{path}: {check.name}" if check.name else path
+        if check.problem:
+            print(_printable(f"{name}: {check.problem}"))
+        elif check.differ:
+            shown = check.ranges[:10]
+            listed = ", ".join(f"{first:,}:{last:,}".replace(",", "_") for first, last in shown)
+            rest = check.differ - sum(last - first for first, last in shown)
+            listed += f" and {rest:,} more" if rest else ""
+            print(_printable(f"{name}: {check.differ:,} of {check.rows:,} rows differ: {listed}"))
+    if found.extra:
+        print(_printable(f"{path}: {found.extra:,} bytes too many"))
+    looked = "a sample is" if sample else "all is"
+    state = f"{looked} as the recipe says" if found.ok else "not as the recipe says"
+    print(f"{_printable(path)}: {state}, {_speed(found.nbytes, seconds)}")
+
+
+# ---- show
+
+
+@app.command(epilog=EPILOG)
+def show(
+    path: Annotated[str, typer.Argument(help="A .npy, .safetensors or .bin file, or the index of several.")],
+    tensor: Tensor = None,
+    sample: Sample = None,
+    plot: Annotated[str | None, typer.Option(help="Draw the histogram of one tensor there: .png, .svg, .pdf.")] = None,
+    threads: Threads = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Measure a table: mean, standard deviation, extremes and histogram, beside what its recipe says."""
+    with _reporting():
+        with _progress(path, quiet or as_json) as progress:
+            found = files.inspect(path, tensor=tensor, sample=sample, threads=threads, progress=progress)
+        if plot is not None:
+            from .plots import plot_histogram
+
+            if len(found) != 1:
+                raise ValueError(f"a plot is of one tensor, got {len(found)}: choose one with --tensor")
+            plot_histogram(found[0], plot)
+        if as_json:
+            print(json.dumps({"path": path, "tensors": [_figures_for_json(figures) for figures in found]}))
+        elif not quiet:
+            console = Console(highlight=False, soft_wrap=True)
+            if len(found) == 1:
+                _print_figures(console, found[0])
+            else:
+                console.print(_summary(found))
+
+
+def _figures_for_json(figures: files.Figures) -> dict[str, Any]:
+    table = figures.table
+    expected = None if table is None else {
+        "fan_in": table.fan_in, "fan_out": table.fan_out, "bound": table.bound, "std": table.std, "recipe": table.recipe
+    }  # fmt: skip
+    fields = {name: getattr(figures, name) for name in ("name", "shape", "dtype", "nbytes", "count")}
+    measured = {name: to_json(getattr(figures, name)) for name in ("mean", "std", "low", "high")}
+    return {**fields, **measured, "histogram": figures.histogram, "edges": figures.edges, "expected": expected}
+
+
+def _print_figures(console: Console, figures: files.Figures) -> None:
+    table = figures.table
+    if table is not None:
+        console.print(escape(_printable(table.describe())))
+    else:
+        shape = f"{figures.shape} of {figures.dtype}, {figures.nbytes:,} bytes"
+        console.print(escape(_printable(f"{figures.name or 'tensor'} {shape}, no recipe")))
+    if not figures.count:
+        console.print("measured    nothing: it holds no numbers")
+        return
+    chance = figures.std / sqrt(figures.count)
+    console.print(f"measured    {figures.count:,} numbers")
+    console.print(f"  mean      {figures.mean:+.3e}, of which chance explains {chance:.1e}")
+    beside = "" if table is None else f", {figures.std / table.std:.6f} of the recipe's" if table.std else ""
+    console.print(f"  std       {figures.std:.9g}{beside}")
+    console.print(f"  extremes  {figures.low:.9g} to {figures.high:.9g}")
+    most = max(figures.histogram) or 1
+    step = (figures.edges[1] - figures.edges[0]) / len(figures.histogram)
+    for k, count in enumerate(figures.histogram):
+        bar = "\u2588" * round(48 * count / most)
+        console.print(f"{figures.edges[0] + (k + 0.5) * step:>12.4g}  {bar}")
+
+
+def _summary(found: Sequence[files.Figures]) -> Grid:
+    right = {"justify": "right", "no_wrap": True}
+    columns = (Column(title, **right) for title in ("bytes", "mean", "std", "recipe's std", "least", "largest"))  # type: ignore[arg-type]
+    grid = Grid(Column("tensor", overflow="fold"), "shape", "dtype", *columns, box=None)
+    for figures in found:
+        expected = "" if figures.table is None else f"{figures.table.std:.4g}"
+        measured = (figures.mean, figures.std, figures.low, figures.high) if figures.count else ()
+        mean, std, low, high = (f"{number:.4g}" for number in measured) if measured else ("",) * 4
+        shape = "x".join(map(str, figures.shape))
+        grid.add_row(
+            escape(_printable(figures.name)),
+            shape,
+            figures.dtype,
+            f"{figures.nbytes:,}",
+            mean,
+            std,
+            expected,
+            low,
+            high,
+        )
+    return grid
+
+
+@app.callback()
+def main(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and the level.", is_eager=True)] = False,
+) -> None:
+    if version:
+        print(f"xavierfast {xavierfast.__version__}, level {xavierfast.level}")
+        raise typer.Exit
