@@ -9,7 +9,8 @@ def main() -> None:
     except ImportError as error:
         if error.name not in ("typer", "rich"):
             raise
-        sys.exit(f"xavierfast: the command needs {error.name}: pip install 'xavierfast[cli]'")
+        print(f"xavierfast: the command needs {error.name}: pip install 'xavierfast[cli]'", file=sys.stderr)
+        sys.exit(2)
     run()
 
 

@@ -96,6 +96,7 @@ def verify(
     --------
     >>> from xavierfast.files import create
     >>> create("trained.npy", Table((1000, 64), seed=7, name="items"))
+    256000
     >>> trained = np.load("trained.npy", mmap_mode="r+")
     >>> trained[[3, 10, 11, 12]] += 0.5
     >>> found = verify("trained.npy")
@@ -285,6 +286,7 @@ def tables_of(path: str | os.PathLike[str]) -> dict[str, Table]:
     --------
     >>> from xavierfast.files import create
     >>> create("rows.npy", Table((1000, 64), seed=7, name="items"))
+    256000
     >>> tables_of("rows.npy")
     {'items': Table((1000, 64), 'xavier_uniform', seed=7, name='items')}
     """
@@ -312,6 +314,7 @@ def load(path: str | os.PathLike[str], mmap_mode: Any = None) -> Array:
     --------
     >>> from xavierfast.files import create
     >>> create("half.npy", Table((1000, 64), seed=7, dtype="bfloat16"))
+    128000
     >>> np.load("half.npy").dtype, load("half.npy", mmap_mode="r").dtype
     (dtype('V2'), dtype(bfloat16))
     """
@@ -416,6 +419,7 @@ def inspect(
     --------
     >>> from xavierfast.files import create
     >>> create("weights.npy", Table((1000, 64), seed=7))
+    256000
     >>> (figures,) = inspect("weights.npy")
     >>> f"{figures.std:.5f} of {figures.table.std:.5f}, {figures.high:.5f} of {figures.table.bound:.5f}"
     '0.04338 of 0.04336, 0.07509 of 0.07509'

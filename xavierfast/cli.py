@@ -61,7 +61,9 @@ def run() -> None:
     app()
 
 
-# ---- shared options
+# ---- options
+
+TABLE, MODEL, PART = "Of one table", "Of a model", "Of a part"
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors alone.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
@@ -148,26 +150,53 @@ def create(
     shape: Annotated[str | None, typer.Argument(help="Such as 100000000x128 or 10Mx128.")] = None,
     init: Annotated[
         str,
-        typer.Option(help="The initialiser: xavier_uniform, he_normal, ...", autocompletion=lambda: list(INITIALIZERS)),
+        typer.Option(
+            help="xavier_uniform, he_normal, ...", autocompletion=lambda: list(INITIALIZERS), rich_help_panel=TABLE
+        ),
     ] = "xavier_uniform",
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16, ...", autocompletion=lambda: list(DTYPES))] = "float32",
+    dtype: Annotated[
+        str,
+        typer.Option(
+            help="float32, bfloat16, ...",
+            autocompletion=lambda: list(DTYPES),
+            rich_help_panel=TABLE,
+        ),
+    ] = "float32",
     seed: Annotated[int | None, typer.Option(help="By default a fresh one, which the recipe keeps.")] = None,
-    name: Annotated[str, typer.Option(help="The table's name, which decides its values too.")] = "",
+    name: Annotated[
+        str, typer.Option(help="The table's name, which decides its values too.", rich_help_panel=TABLE)
+    ] = "",
     param: Annotated[
-        list[str] | None, typer.Option("--param", "-p", help="Of the initialiser: -p gain=1.41 -p mode=fan_in")
+        list[str] | None,
+        typer.Option("--param", "-p", help="Of the initialiser: -p gain=1.41 -p mode=fan_in", rich_help_panel=TABLE),
     ] = None,
-    layout: Annotated[str | None, typer.Option(help="A letter an axis: i in, o out, b batch; oihw, bio, ...")] = None,
-    groups: Annotated[int, typer.Option(help="Of a grouped convolution.", min=1)] = 1,
-    fan_in: Annotated[int | None, typer.Option(help="In place of the shape's.", min=1)] = None,
-    fan_out: Annotated[int | None, typer.Option(help="In place of the shape's.", min=1)] = None,
-    spec: Annotated[str | None, typer.Option(help="A .toml or .json file of names, shapes and rules.")] = None,
-    like: Annotated[str | None, typer.Option(help="A .safetensors file whose names, shapes, dtypes to take.")] = None,
-    rules: Annotated[str | None, typer.Option(help="For --like: a .toml or .json file, patterns to rules.")] = None,
+    layout: Annotated[
+        str | None, typer.Option(help="A letter an axis: i in, o out, b batch; oihw, bio, ...", rich_help_panel=TABLE)
+    ] = None,
+    groups: Annotated[int, typer.Option(help="Of a grouped convolution.", min=1, rich_help_panel=TABLE)] = 1,
+    fan_in: Annotated[int | None, typer.Option(help="In place of the shape's.", min=1, rich_help_panel=TABLE)] = None,
+    fan_out: Annotated[int | None, typer.Option(help="In place of the shape's.", min=1, rich_help_panel=TABLE)] = None,
+    spec: Annotated[
+        str | None, typer.Option(help="A .toml or .json file of names, shapes and rules.", rich_help_panel=MODEL)
+    ] = None,
+    like: Annotated[
+        str | None, typer.Option(help="A .safetensors file whose names, shapes, dtypes to take.", rich_help_panel=MODEL)
+    ] = None,
+    rules: Annotated[
+        str | None, typer.Option(help="For --like: a .toml or .json file, patterns to rules.", rich_help_panel=MODEL)
+    ] = None,
     max_shard_size: Annotated[
-        str | None, typer.Option(help="Cut .safetensors into files of so many bytes, such as 5GB, and an index.")
+        str | None,
+        typer.Option(
+            help="Cut .safetensors into files of so many bytes, such as 5GB, and an index.", rich_help_panel=MODEL
+        ),
     ] = None,
-    rows: Annotated[str | None, typer.Option(help="Write these alone, such as 0:25M; others write the rest.")] = None,
-    shard: Annotated[str | None, typer.Option(help="Write part K/N alone, K from 1 to N.")] = None,
+    rows: Annotated[
+        str | None, typer.Option(help="Write these alone, such as 0:25M; others write the rest.", rich_help_panel=PART)
+    ] = None,
+    shard: Annotated[
+        str | None, typer.Option(help="Write part K/N alone, K from 1 to N.", rich_help_panel=PART)
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Finish what the same command began.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the file, which stays whole until then.")] = False,
     sync: Sync = True,
@@ -213,8 +242,9 @@ def create(
             if resume:
                 written = _resume(path, tables, has_seed, shared)
             if written is None:
-                files.create(path, tables, force=force, **part, **shared)
-        nbytes = sum(table.nbytes for table in ([tables] if isinstance(tables, Table) else tables.values()))
+                nbytes = files.create(path, tables, force=force, **part, **shared)
+            else:
+                nbytes = sum(table.nbytes for table in files.tables_of(path).values())
         done = "part written, which finish completes" if part else "written"
         _print_created(path, nbytes, done, written, perf_counter() - begin, quiet, as_json)
 
@@ -402,6 +432,8 @@ def show(
             print(json.dumps({"path": path, "tensors": [_figures_for_json(figures) for figures in found]}))
         elif not quiet:
             console = Console(highlight=False, soft_wrap=True)
+            if not console.is_terminal:
+                console.width = 200  # a pipe has no edge to wrap at
             if len(found) == 1:
                 _print_figures(console, found[0])
             else:
@@ -434,6 +466,8 @@ def _print_figures(console: Console, figures: files.Figures) -> None:
     beside = "" if table is None else f", {figures.std / table.std:.6f} of the recipe's" if table.std else ""
     console.print(f"  std       {figures.std:.9g}{beside}")
     console.print(f"  extremes  {figures.low:.9g} to {figures.high:.9g}")
+    if figures.low == figures.high:
+        return
     most = max(figures.histogram) or 1
     step = (figures.edges[1] - figures.edges[0]) / len(figures.histogram)
     for k, count in enumerate(figures.histogram):
@@ -464,10 +498,17 @@ def _summary(found: Sequence[files.Figures]) -> Grid:
     return grid
 
 
-@app.callback()
-def main(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and the level.", is_eager=True)] = False,
-) -> None:
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         print(f"xavierfast {xavierfast.__version__}, level {xavierfast.level}")
         raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and the level.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    pass

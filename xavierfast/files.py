@@ -179,7 +179,7 @@ class _Plan:
         for name in [target.name for target in self.targets] + [f for f in (self.index, self.sidecar) if f]:
             found = exists(folder, name)
             if found == "no regular file" or (found and not self.force and not self._same_sidecar(folder, name)):
-                raise FileExistsError(EEXIST, f"{found} is there, and only force replaces files", name)
+                raise FileExistsError(EEXIST, f"{found} is there, and only force replaces it", name)
         for name in [target.partial for target in self.targets] + [self.file]:
             found = exists(folder, name)
             if found and not (self.force and found == "a file"):
@@ -255,7 +255,7 @@ def create(
     sync: bool = True,
     threads: int | None = None,
     progress: Progress | None = None,
-) -> None:
+) -> int:
     """Write a table, or the tables of a model, to disk.
 
     Parameters
@@ -281,6 +281,11 @@ def create(
     progress : callable, optional
         Called as ``progress(done, total)``, in bytes, from any thread but one at a time.
 
+    Returns
+    -------
+    int
+        The bytes of tensors that were written.
+
     Raises
     ------
     FileExistsError
@@ -295,6 +300,7 @@ def create(
     --------
     >>> import numpy as np
     >>> create("items.npy", Table((1000, 64), seed=7, name="items"))
+    256000
     >>> np.load("items.npy", mmap_mode="r").shape, verify("items.npy").ok
     ((1000, 64), True)
     """
@@ -302,8 +308,7 @@ def create(
     with folder_of(path) as (folder, name), ExitStack() as stack:
         plan = _Plan(name, tables, max_shard_size, force)
         if rows is not None or shard is not None:
-            _create_part(folder, plan, _part(plan, rows, shard), sync, threads, progress)
-            return
+            return _create_part(folder, plan, _part(plan, rows, shard), sync, threads, progress)
         plan.refuse_existing(folder)
         if force:
             _remove_unfinished(folder, plan)
@@ -320,6 +325,7 @@ def create(
             pieces = Pieces(span for target in plan.targets for span in _spans(target))
             for_each(pieces, _write_piece, threads, progress)
             plan.publish(folder, sync)
+        return pieces.bytes_of()
 
 
 def resume(
@@ -357,6 +363,7 @@ def resume(
     Examples
     --------
     >>> create("parts.npy", Table((1000, 64), seed=7), rows=(250, 500))
+    64000
     >>> resume("parts.npy")
     256000
     """
@@ -436,7 +443,7 @@ def estimate(
 
     Examples
     --------
-    >>> estimate("items.npy", Table((10**12, 128), seed=0)).nbytes
+    >>> estimate("large.npy", Table((10**12, 128), seed=0)).nbytes
     512000000000128
     """
     with folder_of(path) as (folder, name):
@@ -503,7 +510,7 @@ def _part(plan: _Plan, rows: tuple[int, int] | None, shard: tuple[int, int] | No
 
 def _create_part(
     folder: int, plan: _Plan, part: list[Span], sync: bool, threads: int | None, progress: Progress | None
-) -> None:
+) -> int:
     (target,) = plan.targets
     if exists(folder, target.name):
         raise FileExistsError(EEXIST, "it is finished, so no part is missing", target.name)
@@ -513,9 +520,11 @@ def _create_part(
         with _unfinished(plan):
             target.reserve()
             pwrite(target.fd, memoryview(target.image.header), 0)
-            for_each(Pieces(span._replace(fd=target.fd) for span in part), _write_piece, threads, progress)
+            pieces = Pieces(span._replace(fd=target.fd) for span in part)
+            for_each(pieces, _write_piece, threads, progress)
             if sync:
                 target.sync(folder)
+            return pieces.bytes_of()
     finally:
         target.close()
 

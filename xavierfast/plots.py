@@ -40,6 +40,7 @@ def plot_histogram(figures: Figures, path: str | os.PathLike[str]) -> None:
     >>> from xavierfast import Table
     >>> from xavierfast.files import create, inspect
     >>> create("weights.npy", Table((1000, 64), seed=7))
+    256000
     >>> plot_histogram(*inspect("weights.npy"), "weights.png")
     """
     if not sum(figures.histogram):

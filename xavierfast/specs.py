@@ -160,6 +160,7 @@ def like(path: str | os.PathLike[str], rules: Mapping[str, Any], seed: Seed = No
     --------
     >>> from xavierfast.files import create
     >>> create("other.safetensors", {"a.bias": Table(64, "zeros", seed=0), "a.weight": Table((64, 64), seed=0)})
+    16640
     >>> like("other.safetensors", {"*.bias": "skip", "*": "he_normal"}, seed=1)
     {'a.weight': Table((64, 64), 'he_normal', seed=1, name='a.weight')}
     """

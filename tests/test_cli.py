@@ -1,0 +1,361 @@
+"""The command: what it prints, what it writes, its exit codes, and how it ends when it is stopped."""
+
+import importlib
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import missing
+
+import xavierfast as xf
+from xavierfast import files
+
+COMMAND = [sys.executable, "-P", "-m", "xavierfast"]
+SPEC = """
+dtype = "bfloat16"
+[rules]
+"*.bias" = "zeros"
+"embed.*" = { init = "normal", std = 0.02 }
+"*" = "xavier_uniform"
+[tensors]
+"embed.weight" = "1Kx64"
+"h.0.weight" = [64, 64]
+"h.0.bias" = [64]
+"h.1.weight" = { shape = [64, 32], dtype = "float32", layout = "oi", init = "he_normal" }
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    for module in ("typer", "rich"):
+        try:
+            importlib.import_module(module)
+        except ImportError:
+            missing(f"{module} is not installed")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def call(*arguments, code=0, **keywords):
+    """The command's standard output, after it has ended with `code`."""
+    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, **keywords)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr if code >= 2 else done.stdout
+
+
+@pytest.fixture
+def items():
+    table = xf.Table((1000, 64), seed=7, name="items")
+    files.create("items.npy", table)
+    return table
+
+
+# ---- create
+
+
+def test_create_writes_what_the_table_holds():
+    out = call("create", "items.npy", "1Kx64", "--seed", "7", "--name", "items")
+    assert re.fullmatch(r"items\.npy: written, 256\.00 kB in [\d.]+ s, [\d.]+ GB/s\n", out)
+    assert np.array_equal(np.load("items.npy"), xf.xavier_uniform((1000, 64), seed=7, name="items"))
+    assert json.loads(Path("items.npy.recipe.json").read_text())["seed"] == 7
+
+
+def test_create_passes_each_option_on():
+    call(
+        "create", "conv.bin", "8x4x3x3", "--init", "variance_scaling", "-p", "mode=fan_out", "-p", "scale=0.5",
+        "--dtype", "float64", "--layout", "oihw", "--groups", "2", "--seed", str(1 << 90), "--name", "conv", "--threads", "1",
+    )  # fmt: skip
+    keywords = {"mode": "fan_out", "scale": 0.5, "dtype": "float64", "layout": "oihw", "groups": 2, "seed": 1 << 90}
+    expected = xf.Table((8, 4, 3, 3), "variance_scaling", name="conv", **keywords)
+    assert files.tables_of("conv.bin") == {"conv": expected}
+    assert np.array_equal(files.load("conv.bin"), expected[...])
+    call("create", "bias.npy", "10", "--fan-in", "3", "--fan-out", "4", "--seed", "0")
+    assert np.array_equal(np.load("bias.npy"), xf.xavier_uniform(10, fan_in=3, fan_out=4, seed=0))
+
+
+def test_without_a_seed_each_table_has_a_fresh_one():
+    call("create", "a.npy", "2x2")
+    call("create", "b.npy", "2x2")
+    (a,), (b,) = files.tables_of("a.npy").values(), files.tables_of("b.npy").values()
+    assert a.seed != b.seed
+    assert files.verify("a.npy").ok
+
+
+def test_create_from_a_spec(folder):
+    (folder / "model.toml").write_text(SPEC)
+    call("create", "model.safetensors", "--spec", "model.toml", "--seed", "3")
+    assert files.tables_of("model.safetensors") == files.from_spec("model.toml", 3)
+    call("create", "model.safetensors", "--spec", "model.toml", "--seed", "3", code=3)
+
+
+def test_create_from_a_spec_in_json_with_a_seed_of_its_own(folder):
+    spec = {"seed": 5, "tensors": {"w": "2Kix4"}, "rules": {"*": "he_normal"}}
+    (folder / "model.json").write_text(json.dumps(spec))
+    call("create", "model.safetensors", "--spec", "model.json")
+    assert files.tables_of("model.safetensors") == {"w": xf.Table((2048, 4), "he_normal", seed=5, name="w")}
+
+
+def test_create_like_another_model(folder):
+    (folder / "model.toml").write_text(SPEC)
+    (folder / "rules.json").write_text('{"*.bias": "skip", "*": {"init": "uniform", "bound": 0.5}}')
+    call("create", "model.safetensors", "--spec", "model.toml", "--seed", "3")
+    call("create", "other.safetensors", "--like", "model.safetensors", "--rules", "rules.json", "--seed", "4")
+    tables = files.tables_of("other.safetensors")
+    assert list(tables) == ["h.1.weight", "embed.weight", "h.0.weight"]
+    assert tables["embed.weight"] == xf.Table(
+        (1000, 64), "uniform", bound=0.5, dtype="bfloat16", seed=4, name="embed.weight"
+    )
+    call("create", "third.safetensors", "--like", "model.safetensors", "--init", "zeros", "--seed", "4")
+    assert {table.init for table in files.tables_of("third.safetensors").values()} == {"zeros"}
+
+
+def test_shards_and_their_index(folder):
+    (folder / "model.toml").write_text(SPEC)
+    call("create", "model.safetensors", "--spec", "model.toml", "--seed", "3", "--max-shard-size", "100kB")
+    index = json.loads(Path("model.safetensors.index.json").read_text())
+    assert index["metadata"]["total_size"] == 128_000 + 8192 + 128 + 8192
+    assert len(set(index["weight_map"].values())) == 2
+    for name in ("model.safetensors", "model.safetensors.index.json", "model-00001-of-00002.safetensors"):
+        call("verify", name)
+
+
+def test_parts_in_any_order():
+    part = ["create", "items.npy", "1Kx64", "--seed", "7"]
+    assert "part written" in call(*part, "--rows", "500:1K")
+    assert "128.00 kB" in call(*part, "--rows", "500:1_000")
+    call(*part, "--shard", "1/4")
+    assert "unfinished" in call("verify", "items.npy", code=3)
+    call("finish", "items.npy")
+    assert np.array_equal(np.load("items.npy"), xf.xavier_uniform((1000, 64), seed=7))
+    assert "finished" in call("finish", "items.npy", code=3)
+
+
+def test_dry_run_tells_and_leaves_nothing(folder):
+    found = json.loads(call("create", "items.npy", "1Mx128", "--dry-run", "--json"))
+    assert found["nbytes"] == 512_000_128
+    assert found["free"] > 0
+    assert found["seconds"] is None or found["seconds"] > 0
+    assert "lacking" in call("create", "items.npy", "1Tx100000", "--dry-run", code=3)
+    assert not list(folder.iterdir())
+
+
+def test_resume_is_the_same_command_again():
+    command = ["create", "items.npy", "1Kx64", "--seed", "7", "--resume"]
+    call(*command)
+    before = Path("items.npy").stat().st_mtime_ns
+    assert "0 bytes were missing" in call(*command)
+    assert Path("items.npy").stat().st_mtime_ns == before
+    assert "another recipe" in call("create", "items.npy", "1Kx64", "--seed", "8", "--resume", code=3)
+    assert "another recipe" in call("create", "items.npy", "1Kx65", "--resume", code=3)
+    call("create", "items.npy", "1Kx64", "--resume")
+
+
+def test_force_replaces(items):
+    call("create", "items.npy", "10x4", "--seed", "1", code=3)
+    assert np.array_equal(np.load("items.npy"), items[...])
+    call("create", "items.npy", "10x4", "--seed", "1", "--force", "--no-sync", "--quiet")
+    assert np.array_equal(np.load("items.npy"), xf.xavier_uniform((10, 4), seed=1))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["create", "a.npy"],
+        ["create", "a.npy", "3x4", "--spec", "model.toml"],
+        ["create", "a.txt", "3x4"],
+        ["create", "a.npy", "3xfour"],
+        ["create", "a.npy", "0.5x4"],
+        ["create", "a.npy", "3x4", "--init", "none"],
+        ["create", "a.npy", "3x4", "-p", "gain"],
+        ["create", "a.npy", "3x4", "-p", "gian=2"],
+        ["create", "a.npy", "3x4", "--rules", "rules.json"],
+        ["create", "a.npy", "3x4", "--rows", "0:2"],
+        ["create", "a.npy", "3x4", "--rows", "0-2", "--seed", "0"],
+        ["create", "a.npy", "3x4", "--rows", "2:5", "--seed", "0"],
+        ["create", "a.npy", "3x4", "--shard", "3", "--seed", "0"],
+        ["create", "a.npy", "3x4", "--shard", "0/2", "--seed", "0"],
+        ["create", "a.npy", "3x4", "--shard", "1/2", "--seed", "0", "--resume"],
+        ["create", "a.npy", "3x4", "--max-shard-size", "5GB"],
+        ["create", "a.safetensors", "3x4"],
+        ["create", "a.npy", "3x4", "--threads", "0"],
+        ["create", "a.npy", "3x4", "--nonsense"],
+        ["create", "a.safetensors", "--spec", "model.txt"],
+        ["create", "a.safetensors", "--spec", "model.toml", "--dtype", "float16"],
+        ["verify"],
+        ["verify", "items.npy", "--tensor", "other"],
+        ["nonsense"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage(arguments, items, folder):
+    (folder / "model.toml").write_text(SPEC)
+    before = sorted(folder.iterdir())
+    assert call(*arguments, code=2)
+    assert sorted(folder.iterdir()) == before
+
+
+# ---- verify
+
+
+def test_verify_says_which_rows_differ(items):
+    assert "all is as the recipe says" in call("verify", "items.npy")
+    with open("items.npy", "r+b") as file:
+        for row in (3, 10, 11, 12):
+            file.seek(128 + 256 * row)
+            file.write(b"?")
+    out = call("verify", "items.npy", code=1)
+    assert out.startswith("items.npy: items: 4 of 1,000 rows differ: 3:4, 10:13\n")
+    found = json.loads(call("verify", "items.npy", "--json", code=1))
+    assert (found["ok"], found["nbytes"], found["extra"]) == (False, 256_000, 0)
+    assert found["tensors"] == [
+        {"name": "items", "rows": 1000, "differ": 4, "ranges": [[3, 4], [10, 13]], "problem": ""}
+    ]
+    assert call("verify", "items.npy", "--quiet", code=1) == ""
+    call("verify", "items.npy", "--report", "differ.npy", code=1)
+    assert np.flatnonzero(np.load("differ.npy")).tolist() == [3, 10, 11, 12]
+
+
+def test_verify_a_trained_file_by_another_recipe(items):
+    trained = items[...]
+    trained[5] += 1
+    np.save("trained.npy", trained)
+    assert "recipe" in call("verify", "trained.npy", code=3)
+    assert "1 of 1,000 rows differ: 5:6" in call("verify", "trained.npy", "--recipe", "items.npy", code=1)
+    call("verify", "trained.npy", "--recipe", "items.npy.recipe.json", "--sample", "1", code=1)
+
+
+def test_verify_reports_what_it_cannot_read(items):
+    assert "No such file" in call("verify", "none.npy", code=3)
+    os.truncate("items.npy", 100)
+    assert "header" in call("verify", "items.npy", code=3)
+
+
+def test_a_strangers_names_do_not_reach_the_terminal(folder):
+    files.create("a.safetensors", {"\x1b[31mred": xf.Table((2, 2), seed=0, name="w")})
+    for command in ("verify", "show"):
+        out = call(command, "a.safetensors")
+        assert "\x1b" not in out
+    os.truncate("a.safetensors", os.stat("a.safetensors").st_size - 1)
+    assert "\x1b" not in call("verify", "a.safetensors", code=1)
+
+
+# ---- show
+
+
+def test_show_measures(items):
+    out = call("show", "items.npy")
+    values = items[...].astype(float)
+    assert f"bound       {items.bound:.9g}" in out
+    assert f"{values.mean():+.3e}" in out
+    assert f"extremes  {values.min():.9g} to {values.max():.9g}" in out
+    assert out.count("█") > 100
+    found = json.loads(call("show", "items.npy", "--json"))["tensors"][0]
+    assert found["expected"]["std"] == items.std
+    assert found["expected"]["recipe"] == items.recipe
+    # Both are sums of 64000 float64 numbers in other orders.
+    assert found["std"] == pytest.approx(values.std(), rel=1e-12)
+    assert sum(found["histogram"]) == found["count"] == 64_000
+
+
+def test_show_of_a_model_is_a_table(folder):
+    (folder / "model.toml").write_text(SPEC)
+    call("create", "model.safetensors", "--spec", "model.toml", "--seed", "3")
+    lines = call("show", "model.safetensors").splitlines()
+    assert len(lines) == 5
+    assert lines[2].split()[:4] == ["embed.weight", "1000x64", "bfloat16", "128,000"]
+    assert call("show", "model.safetensors", "--tensor", "h.0.bias").startswith("Table((64,), 'zeros'")
+
+
+@pytest.mark.parametrize("init", ["xavier_uniform", "xavier_normal", "xavier_truncated_normal", "random_constant"])
+@pytest.mark.parametrize("ending", ["png", "svg"])
+def test_show_draws(init, ending, folder):
+    try:
+        importlib.import_module("matplotlib")
+    except ImportError:
+        missing("matplotlib is not installed")
+    files.create("a.npy", xf.Table((200, 300), init, seed=0))
+    call("show", "a.npy", "--plot", f"a.{ending}")
+    assert (folder / f"a.{ending}").read_bytes()[:4] in (b"\x89PNG", b"<?xm")
+
+
+# ---- how it ends and what surrounds it
+
+
+def _start(path):
+    with path.open("rb") as file:
+        return file.read(6)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_it_can_be_stopped_and_resumed(number, code, folder):
+    command = ["create", "items.npy", "1Mx128", "--seed", "7"]
+    process = subprocess.Popen([*COMMAND, *command], stderr=subprocess.PIPE, text=True)
+    partial = folder / "items.npy.partial"
+    while not partial.exists() or _start(partial) != b"\x93NUMPY":
+        time.sleep(0.001)
+    process.send_signal(number)
+    _, error = process.communicate()
+    assert process.returncode == code
+    assert error.startswith("xavierfast: stopped (items.npy is unfinished")
+    assert not (folder / "items.npy").exists()
+    assert "were missing" in call(*command, "--resume")
+    call("verify", "items.npy")
+    assert sorted(os.listdir()) == ["items.npy", "items.npy.recipe.json"]
+
+
+def test_a_bar_on_a_terminal_and_silence_in_a_pipe():
+    parent, child = pty.openpty()
+    command = [*COMMAND, "create", "items.npy", "300Kx128", "--seed", "7"]
+    process = subprocess.Popen(command, stderr=child, stdout=subprocess.PIPE, env=os.environ | {"TERM": "xterm"})
+    os.close(child)
+    shown = b""
+    try:
+        while block := os.read(parent, 4096):
+            shown += block
+    except OSError:  # Linux's way to say that the other end is closed
+        pass
+    os.close(parent)
+    process.communicate()
+    assert process.returncode == 0
+    assert b"items.npy" in shown
+    assert "\u2501".encode() in shown  # of the bar
+    done = subprocess.run([*COMMAND, "verify", "items.npy"], capture_output=True)
+    assert done.stderr == b""
+
+
+def test_help_and_version():
+    for command in ([], ["create"], ["finish"], ["verify"], ["show"]):
+        assert "Usage" in call(*command, "--help")
+    assert call("--version") == f"xavierfast {xf.__version__}, level {xf.level}\n"
+
+
+def test_completion():
+    script = Path(sys.executable).parent / "xavierfast"
+    words = {"_XAVIERFAST_COMPLETE": "complete_bash", "COMP_WORDS": "xavierfast create --init lecun", "COMP_CWORD": "3"}
+    done = subprocess.run([script], capture_output=True, text=True, env=os.environ | words)
+    assert set(done.stdout.split()) == {"lecun_uniform", "lecun_normal", "lecun_truncated_normal"}
+
+
+def test_without_the_extra_it_says_what_to_install(folder):
+    (folder / "typer.py").write_text("raise ImportError('no typer', name='typer')")
+    done = subprocess.run(
+        [sys.executable, "-m", "xavierfast", "show", "a.npy"], capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": str(folder)},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == "xavierfast: the command needs typer: pip install 'xavierfast[cli]'\n"
+
+
+def test_the_core_imports_none_of_it():
+    code = "import sys, xavierfast; print([m for m in ('typer', 'rich', 'xavierfast.files') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
