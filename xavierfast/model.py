@@ -12,7 +12,7 @@ from .fill import Array
 from .streams import Seed, resolve_seed
 from .table import Table, check_out
 
-__all__ = ["init"]
+__all__ = ["Rule", "check_rules", "first_match", "init"]
 
 Rule = str | Callable[..., Any] | Mapping[str, Any]
 
@@ -74,7 +74,7 @@ def init(
         )
     if threads is not None:
         threads = check_count("threads", threads)
-    pairs = _check_rules(rules)
+    pairs = check_rules(rules)
     seed = resolve_seed(seed)
     used: set[str] = set()
     tables: dict[str, Table] = {}
@@ -88,7 +88,11 @@ def init(
             own = _check_own(target) if isinstance(target, Mapping) else {}
             keywords = {"dtype": target.dtype if is_array else dtype}
             if "init" not in own:
-                pattern, rule = _first_match(name, pairs)
+                match = first_match(name, pairs)
+                if match is None:
+                    patterns = ", ".join(repr(pattern) for pattern, _ in pairs)
+                    raise ValueError(f"a rule must match each name, got {name!r} and the rules {patterns}")
+                pattern, rule = match
                 used.add(pattern)
                 keywords |= rule
             keywords |= own
@@ -110,7 +114,7 @@ def init(
     return {name: table.read(..., arrays.get(name), threads=threads) for name, table in tables.items()}
 
 
-def _check_rules(rules: Any) -> list[tuple[str, dict[str, Any]]]:
+def check_rules(rules: Any) -> list[tuple[str, dict[str, Any]]]:
     """Pairs of a pattern and the arguments of a Table."""
     items = list(rules.items() if isinstance(rules, Mapping) else rules)
     pairs = []
@@ -134,13 +138,10 @@ def _check_own(target: Mapping[str, Any]) -> dict[str, Any]:
     return dict(target)
 
 
-def _first_match(name: Any, pairs: list[tuple[str, dict[str, Any]]]) -> tuple[str, dict[str, Any]]:
+def first_match(name: Any, pairs: list[tuple[str, dict[str, Any]]]) -> tuple[str, dict[str, Any]] | None:
     if not isinstance(name, str):
         raise TypeError(f"names must be str, got {name!r}")
-    for pattern, keywords in pairs:
-        if fnmatchcase(name, pattern):
-            return pattern, keywords
-    raise ValueError(f"a rule must match each name, got {name!r} and the rules {', '.join(repr(p) for p, _ in pairs)}")
+    return next((pair for pair in pairs if fnmatchcase(name, pair[0])), None)
 
 
 def _check_apart(arrays: dict[str, Array]) -> None:
