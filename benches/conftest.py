@@ -68,7 +68,7 @@ def machine():
     brand = (
         f"{cpu.get('brand_raw', cpu.get('arch_string_raw'))}, model {cpu.get('model')} stepping {cpu.get('stepping')}"
     )
-    peers = ", ".join(map(installed, ("numpy", "torch", "jax", "mkl")))
+    peers = ", ".join(map(installed, ("numpy", "torch", "jax", "mkl", "safetensors")))
     return (
         f"{brand}, {default_threads()} CPUs; xavierfast {xf.__version__}, level {xf.level}; {peers}; "
         f"{datetime.date.today()}"
@@ -90,6 +90,10 @@ def pytest_terminal_summary(terminalreporter, config):
         for bench in sorted(members, key=lambda bench: bench.stats.min):
             best, median = bench.stats.min, bench.stats.median
             size, elements = bench.extra_info["size"], bench.extra_info["elements"]
+            if "memory" in bench.extra_info:
+                seconds, memory = bench.extra_info["seconds"], bench.extra_info["memory"]
+                write(f"  {bench.params['who']:44s} {seconds:8.2f} s, {memory / 2**20:8,.0f} MiB")
+                continue
             if not size:  # the import, which takes its own time
                 write(f"  {bench.extra_info['import_seconds'] * 1e3:.1f} ms, median of 11 processes")
                 continue

@@ -72,7 +72,8 @@ def test_create_writes_what_the_table_holds():
 def test_create_passes_each_option_on():
     call(
         "create", "conv.bin", "8x4x3x3", "--init", "variance_scaling", "-p", "mode=fan_out", "-p", "scale=0.5",
-        "--dtype", "float64", "--layout", "oihw", "--groups", "2", "--seed", str(1 << 90), "--name", "conv", "--threads", "1",
+        "--dtype", "float64", "--layout", "oihw", "--groups", "2", "--seed", str(1 << 90), "--name", "conv",
+        "--threads", "1",
     )  # fmt: skip
     keywords = {"mode": "fan_out", "scale": 0.5, "dtype": "float64", "layout": "oihw", "groups": 2, "seed": 1 << 90}
     expected = xf.Table((8, 4, 3, 3), "variance_scaling", name="conv", **keywords)

@@ -152,6 +152,8 @@ def _row_report(path: str | os.PathLike[str] | None, spans: list[Span]) -> Itera
         raise ValueError(f"a report is a .npy file, got {os.fspath(path)!r}")
     rows = spans[0].tensor.rows
     header = npy_header((rows,), "|b1")
+    if len(header) + rows >= 1 << 63:
+        raise ValueError(f"a report of {rows:,} rows is larger than a file can be")
     with folder_of(path) as (folder, name):
         fd = open_file(folder, name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         try:
@@ -178,7 +180,7 @@ class _File:
 
     def __init__(self, folder: int, name: str) -> None:
         self.folder, self.name, self.ending = folder, name, format_of_path(name)
-        self.fd = open_file(folder, name, os.O_RDONLY)
+        self.fd = open_file(folder, name, os.O_RDONLY, follow=True)
         try:
             self.size = os.fstat(self.fd).st_size
             self.image = read_image(self.ending, self.fd, self.size)
@@ -193,7 +195,7 @@ class _File:
             return tables_from_recipes(self.image.recipes)
         sidecar = f"{self.name}.recipe.json"
         try:
-            table = tables_from_recipes({"": read_json(self.folder, sidecar)})[""]
+            table = tables_from_recipes({"": read_json(self.folder, sidecar, follow=True)})[""]
         except FileNotFoundError:
             raise FileNotFoundError(ENOENT, f"its recipe is not known: {sidecar} is missing", self.name) from None
         return {table.name: table}
@@ -235,7 +237,10 @@ class _Entry(NamedTuple):
         if table is not None:
             tensor = tensor._replace(dtype=table.recipe["dtype"])
         itemsize = item_size(tensor.dtype) if tensor.dtype in DTYPES else np.dtype(tensor.dtype).itemsize
-        return Span(self.fd, tensor, table, 0, prod(tensor.shape), itemsize)
+        # A file may claim more than it holds: its last whole row ends the work.
+        row = prod(tensor.shape[1:])
+        held = max(0, os.fstat(self.fd).st_size - tensor.begin) // (row * itemsize or 1) * row
+        return Span(self.fd, tensor, table, 0, min(held, prod(tensor.shape)), itemsize)
 
 
 @contextmanager
@@ -257,7 +262,7 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[list[_File]]:
 
 
 def _indexed(folder: int, index: str) -> list[str]:
-    fields = read_json(folder, index)
+    fields = read_json(folder, index, follow=True)
     weights = fields.get("weight_map") if isinstance(fields, dict) else None
     if not isinstance(weights, dict) or not weights:
         raise FormatError(f"{index} must map names to files in its weight_map")
@@ -292,7 +297,7 @@ def tables_of(path: str | os.PathLike[str]) -> dict[str, Table]:
     """
     if os.fspath(path).endswith(".recipe.json"):
         with folder_of(path) as (folder, name):
-            table = tables_from_recipes({"": read_json(folder, name)})[""]
+            table = tables_from_recipes({"": read_json(folder, name, follow=True)})[""]
         return {table.name: table}
     with _opened(path) as files:
         return {name: table for file in files for name, table in file.recorded().items()}
@@ -307,8 +312,15 @@ def load(path: str | os.PathLike[str], mmap_mode: Any = None) -> Array:
     Parameters
     ----------
     path : str or path
-    mmap_mode : str, optional
+    mmap_mode : {"r", "r+", "c"}, optional
         As in ``numpy.load``.
+
+    Raises
+    ------
+    FormatError
+        If the file is shorter or of another shape or dtype than its recipe says.
+    FileNotFoundError, OSError, ValueError
+        As in :func:`verify`.
 
     Examples
     --------
@@ -318,18 +330,24 @@ def load(path: str | os.PathLike[str], mmap_mode: Any = None) -> Array:
     >>> np.load("half.npy").dtype, load("half.npy", mmap_mode="r").dtype
     (dtype('V2'), dtype(bfloat16))
     """
-    path = os.fspath(path)
-    ending = format_of_path(path)
-    if ending == ".safetensors":
+    path = os.fsdecode(path)
+    if format_of_path(path) == ".safetensors":
         raise ValueError(f"load reads .npy and .bin, got {path!r}: use safetensors.numpy.load_file")
-    ((_, table),) = tables_of(path).items()
-    dtype = storage(table.recipe["dtype"])
-    if ending == ".npy":
-        array: Array = np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
-        return array.view(dtype) if array.dtype.kind == "V" else array
+    if mmap_mode not in (None, "r", "r+", "c"):
+        raise ValueError(f"mmap_mode must be None, 'r', 'r+' or 'c', got {mmap_mode!r}")
+    with _opened(path) as (file,):
+        (entry,) = file.entries(file.recorded())
+        if entry.problem:
+            raise FormatError(f"{path} must be as its recipe says: {entry.problem}")
+        span, size = entry.span(), file.size
+    if size < span.tensor.end:
+        raise FormatError(f"{path} must have {span.tensor.end:,} bytes, got {size:,}")
+    shape, dtype, begin = span.tensor.shape, storage(span.tensor.dtype), span.tensor.begin
+    if not span.last:  # which nothing can map
+        return np.empty(shape, dtype)
     if mmap_mode is None:
-        return np.fromfile(path, dtype, table.size).reshape(table.shape)
-    return np.memmap(path, dtype, mmap_mode, shape=table.shape)
+        return np.fromfile(path, dtype, span.last, offset=begin).reshape(shape)
+    return np.memmap(path, dtype, mmap_mode, begin, shape)
 
 
 # ---- inspect
@@ -364,7 +382,7 @@ class _Moments:
         self.square += square + shift * shift * self.count * count / total
         self.mean += shift * count / total
         self.count = total
-        self.low, self.high = min(self.low, low), max(self.high, high)
+        self.low, self.high = float(np.minimum(self.low, low)), float(np.maximum(self.high, high))  # NaN, if one is
 
 
 def _numbers(data: Array, dtype: str) -> Array:
@@ -465,12 +483,13 @@ def _measure(
         numbers = read(span, first, last, buffers)
         if not numbers.size:
             return
-        low, high = float(numbers.min()), float(numbers.max())
-        deviations = numbers.astype(float)
-        mean = float(deviations.mean())
-        deviations -= mean
-        np.square(deviations, out=deviations)
-        square = float(deviations.sum())
+        with np.errstate(all="ignore"):  # what is infinite or too large shows in the figures
+            low, high = float(numbers.min()), float(numbers.max())
+            deviations = numbers.astype(float)
+            mean = float(deviations.mean())
+            deviations -= mean
+            np.square(deviations, out=deviations)
+            square = float(deviations.sum())
         with lock:
             moments[span.fd, span.tensor.name].add(numbers.size, mean, square, low, high)
 
@@ -485,7 +504,10 @@ def _measure(
     def count(span: Span, first: int, last: int, buffers: Buffers) -> None:
         where = span.fd, span.tensor.name
         numbers = read(span, first, last, buffers)
-        found, _ = np.histogram(numbers[np.isfinite(numbers)], bins, edges[where])
+        low, high = edges[where]
+        inside = numbers[(low <= numbers) & (numbers <= high)].astype(float)
+        places = (inside / 2 - low / 2) * (bins / (high / 2 - low / 2))  # halves: their difference is finite
+        found = np.bincount(np.minimum(places.astype(np.int64), bins - 1), minlength=bins)
         with lock:
             counts[where] += found
 
@@ -518,4 +540,7 @@ def _edges(table: Table | None, moments: _Moments) -> tuple[float, float]:
     low, high = moments.low, moments.high
     if not (isfinite(low) and isfinite(high)):
         low, high = -1.0, 1.0
-    return (low, high) if low < high else (low - 0.5, high + 0.5)
+    if high / 2 - low / 2 > 1e-12 * max(abs(low), abs(high), 1e-290):
+        return low, high
+    margin = max(0.5, 1e-3 * abs(low))
+    return max(low - margin, -1.7e308), min(high + margin, 1.7e308)

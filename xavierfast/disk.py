@@ -1,9 +1,10 @@
 """Names, bytes and space on a disk: no symlink followed, no small file half there, no short write."""
 
 import os
+import re
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from errno import EEXIST, EINTR, EIO, ELOOP, EMLINK, ENOSYS, ENOTSUP, EPERM
 from typing import Any
@@ -37,10 +38,11 @@ def exists(folder: int, name: str) -> str:
     return "a symlink" if stat.S_ISLNK(mode) else "a file" if stat.S_ISREG(mode) else "no regular file"
 
 
-def open_file(folder: int, name: str, flags: int) -> int:
-    """A descriptor of a regular file, not behind a symlink."""
+def open_file(folder: int, name: str, flags: int, follow: bool = False) -> int:
+    """A descriptor of a regular file, behind a symlink only if it may `follow` it, to read."""
+    flags |= os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
     try:
-        fd = os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o666, dir_fd=folder)
+        fd = os.open(name, flags, 0o666, dir_fd=folder)
     except OSError as error:
         if error.errno == ELOOP:
             raise OSError(ELOOP, "a symlink is in the way, and is not followed", name) from None
@@ -51,20 +53,36 @@ def open_file(folder: int, name: str, flags: int) -> int:
     return fd
 
 
+def is_open(folder: int, name: str, fd: int) -> bool:
+    """Whether a name is that of an open file."""
+    try:
+        return os.path.samestat(os.stat(name, dir_fd=folder, follow_symlinks=False), os.fstat(fd))
+    except FileNotFoundError:
+        return False
+
+
 def move(folder: int, source: str, target: str, replace: bool) -> None:
     """Rename; where it must not replace, FileExistsError in place of it."""
     if not replace:
         try:
             os.link(source, target, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+        except FileExistsError:
+            fd = open_file(folder, source, os.O_RDONLY)
+            try:
+                if not is_open(folder, target, fd):
+                    raise
+            finally:  # a death between the link and the unlink has left both names
+                os.close(fd)
         except OSError as error:
             if error.errno not in (EPERM, ENOSYS, ENOTSUP, EMLINK):
                 raise
             if exists(folder, target):  # a file system without hard links
                 raise FileExistsError(EEXIST, "it exists", target) from None
-        else:
-            os.unlink(source, dir_fd=folder)
-            return
-    os.rename(source, target, src_dir_fd=folder, dst_dir_fd=folder)
+            replace = True
+    if replace:
+        os.rename(source, target, src_dir_fd=folder, dst_dir_fd=folder)
+    else:
+        os.unlink(source, dir_fd=folder)
 
 
 def write_small(folder: int, name: str, data: bytes, replace: bool) -> None:
@@ -84,8 +102,16 @@ def write_small(folder: int, name: str, data: bytes, replace: bool) -> None:
         raise
 
 
-def read_json(folder: int, name: str) -> Any:
-    fd = open_file(folder, name, os.O_RDONLY)
+def remove_temporaries(folder: int, names: Iterable[str]) -> None:
+    """What a death in ``write_small`` has left of these files."""
+    temporary = re.compile(rf"\.({'|'.join(map(re.escape, names))})\.[0-9a-f]{{16}}")
+    for name in os.listdir(folder):
+        if temporary.fullmatch(name):
+            os.unlink(name, dir_fd=folder)
+
+
+def read_json(folder: int, name: str, follow: bool = False) -> Any:
+    fd = open_file(folder, name, os.O_RDONLY, follow)
     try:
         size = os.fstat(fd).st_size
         if size > LARGEST_JSON:

@@ -11,6 +11,7 @@ from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, localcontext
 from functools import cache, lru_cache
 from math import inf, isfinite, pi, sqrt
 from typing import Any, NamedTuple
+from warnings import catch_warnings, simplefilter
 
 import numpy as np
 
@@ -106,8 +107,10 @@ def resolve_dtype(dtype: Any) -> str:
     if isinstance(dtype, str) and dtype in DTYPES:
         return dtype
     try:
-        native = None if dtype is None else np.dtype(dtype)
-    except TypeError:
+        with catch_warnings():
+            simplefilter("ignore")
+            native = None if dtype is None else np.dtype(dtype)
+    except (TypeError, ValueError, OverflowError, SyntaxError):
         native = None
     if native is None or native.name not in DTYPES:
         raise TypeError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
@@ -333,11 +336,17 @@ def expected_std(distribution: Distribution, dtype: str) -> float:
     with localcontext(_DECIMAL):
         if is_complex:
             c2 = Decimal(high) ** 2
+            if c2 > 1000:  # what is cut off is less than any float
+                return scale.real
+            if c2 < Decimal("1e-20"):  # so narrow that the density is level
+                return scale.real * high / sqrt(2)
             return scale.real * float((1 - c2 / (c2.exp() - 1)).sqrt())
         # Johnson, Kotz and Balakrishnan (1994), 13.134-135, from the tail in which both bounds lie
         a, b = (low, high) if abs(low) < abs(high) else (-high, -low)
         unit = _ln_upper_tail(a)
         mass = 1 - ((_ln_upper_tail(b) - unit).exp() if b < inf else 0)
+        if mass < Decimal("1e-20"):  # so narrow that the density is level
+            return scale.real * (b - a) / sqrt(12)
         density = [
             (-(Decimal(x) ** 2) / 2 - _HALF_LN_2PI - unit).exp() / mass if x < inf else Decimal(0) for x in (a, b)
         ]

@@ -30,6 +30,8 @@ from typing import Any
 
 __all__ = ["fans"]
 
+MOST_AXES = 64  # as NumPy has it
+
 
 def fans(shape: Sequence[int], layout: str | None = None, groups: int = 1) -> tuple[int, int]:
     """``(fan_in, fan_out)`` of a weight, as Glorot and Bengio (2010) count them (their n_j and n_{j+1}).
@@ -68,7 +70,7 @@ def fans(shape: Sequence[int], layout: str | None = None, groups: int = 1) -> tu
 
 def check_shape(shape: Any) -> tuple[int, ...]:
     """The shape as a tuple of ints; an int is a shape of one axis."""
-    if type(shape) is tuple and all([type(size) is int and size >= 0 for size in shape]):
+    if type(shape) is tuple and len(shape) <= MOST_AXES and all([type(size) is int and size >= 0 for size in shape]):
         return shape
     try:
         sizes = tuple(shape) if hasattr(shape, "__iter__") and not isinstance(shape, str) else (shape,)
@@ -77,6 +79,8 @@ def check_shape(shape: Any) -> tuple[int, ...]:
         raise TypeError(f"shape must be a tuple of ints, got {shape!r}") from None
     if any(isinstance(size, bool) for size in sizes):
         raise TypeError(f"shape must be a tuple of ints, got {shape!r}")
+    if len(checked) > MOST_AXES:
+        raise ValueError(f"shape must have at most {MOST_AXES} axes, got {len(checked)}")
     if any(size < 0 for size in checked):
         raise ValueError(f"shape must not have negative sizes, got {shape!r}")
     return checked
@@ -92,6 +96,8 @@ def check_count(name: str, value: Any) -> int:
         raise TypeError(f"{name} must be an int >= 1, got {value!r}")
     if number < 1:
         raise ValueError(f"{name} must be at least 1, got {value!r}")
+    if number >= 1 << 63:
+        raise ValueError(f"{name} must be less than 2**63, got {value!r:.80}")
     return number
 
 
@@ -119,4 +125,7 @@ def _fans(shape: tuple[int, ...], layout: str | None, groups: int) -> tuple[int,
     )
     if outputs % groups:
         raise ValueError(f"groups must divide the outputs of the weight, {outputs}, got {groups}")
-    return inputs * field, outputs * field // groups
+    fan_in, fan_out = inputs * field, outputs * field // groups
+    if max(fan_in, fan_out) >= 1 << 63:
+        raise ValueError(f"fans must be less than 2**63, got those of the shape {shape!r:.80}")
+    return fan_in, fan_out

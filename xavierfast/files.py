@@ -18,11 +18,24 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from errno import EAGAIN, EEXIST, ENOENT, ENOLCK, ENOSPC, ENOSYS, ENOTSUP
+from operator import index
 from time import perf_counter
 from typing import NamedTuple
 
 from .checks import Figures, Verification, inspect, load, tables_of, verify
-from .disk import exists, fallocate, folder_of, move, open_file, pread, pwrite, read_json, write_small
+from .disk import (
+    exists,
+    fallocate,
+    folder_of,
+    is_open,
+    move,
+    open_file,
+    pread,
+    pwrite,
+    read_json,
+    remove_temporaries,
+    write_small,
+)
 from .fans import check_count
 from .fill import check_threads
 from .formats import FormatError, Image, Tables, format_of_path, named, tables_from_recipes, write_image
@@ -71,13 +84,18 @@ class _Target:
         except OSError as error:
             if error.errno not in (ENOSYS, ENOTSUP, ENOLCK):  # a file system without locks
                 raise
-        try:
-            here = os.stat(self.partial, dir_fd=folder, follow_symlinks=False)
-        except FileNotFoundError:
-            here = None
-        if here is None or not os.path.samestat(here, os.fstat(self.fd)):
+        if not is_open(folder, self.partial, self.fd):
             raise FileExistsError(EEXIST, "another process has just finished or removed it", self.partial)
         self.fresh = bool(how & os.O_EXCL)
+
+    def check_places(self, folder: int, force: bool) -> None:
+        """Raise an error if another process has meanwhile taken the partial file's name or the final one."""
+        if not exists(folder, self.partial):
+            raise FileNotFoundError(ENOENT, "it was removed meanwhile", self.partial)
+        if not is_open(folder, self.partial, self.fd):
+            raise FileExistsError(EEXIST, "another process has taken its place", self.partial)
+        if not force and exists(folder, self.name) and not is_open(folder, self.name, self.fd):
+            raise FileExistsError(EEXIST, "it appeared meanwhile", self.name)
 
     def reserve(self) -> None:
         """All of its bytes, so that a full disk is told before the first is written."""
@@ -155,8 +173,11 @@ class _Plan:
         stem = name.removesuffix(self.ending)
         names = [f"{stem}-{k:05d}-of-{len(groups):05d}{self.ending}" for k in range(1, len(groups) + 1)]
         self.targets = [_Target(*pair) for pair in zip(names if len(groups) > 1 else [name], groups, strict=True)]
-        self.index = f"{name}.index.json" if len(groups) > 1 else None
+        index = f"{name}.index.json"
+        self.index = index if len(groups) > 1 else None
         self.sidecar = f"{name}.recipe.json" if self.ending != ".safetensors" else None
+        # One file where a set was, or a set where one file was: readers would prefer what is there.
+        self.superseded = None if self.sidecar else name if self.index else index
 
     def to_json(self) -> bytes:
         recipes = {name: table.recipe for name, table in self.tables.items()}
@@ -174,12 +195,16 @@ class _Plan:
             raise FormatError(f"{name}.partial.recipe.json must have max_shard_size, force and tables")
         return cls(name, tables_from_recipes(fields["tables"]), fields["max_shard_size"], bool(fields["force"]))
 
-    def refuse_existing(self, folder: int) -> None:
+    def refuse_finished(self, folder: int) -> None:
         """Raise FileExistsError for a name that is taken, unless it may be replaced and can be."""
-        for name in [target.name for target in self.targets] + [f for f in (self.index, self.sidecar) if f]:
+        beside = [name for name in (self.index, self.sidecar, self.superseded) if name]
+        for name in [target.name for target in self.targets] + beside:
             found = exists(folder, name)
             if found == "no regular file" or (found and not self.force and not self._same_sidecar(folder, name)):
                 raise FileExistsError(EEXIST, f"{found} is there, and only force replaces it", name)
+
+    def refuse_unfinished(self, folder: int) -> None:
+        """The same for what an earlier creation has left."""
         for name in [target.partial for target in self.targets] + [self.file]:
             found = exists(folder, name)
             if found and not (self.force and found == "a file"):
@@ -207,25 +232,26 @@ class _Plan:
         return isinstance(other, _Plan) and self.to_json() == other.to_json()
 
     def publish(self, folder: int, sync: bool) -> None:
-        """Give the finished files their names: what describes them first, what they replace last."""
+        """Give the finished files their names: what describes them first, what they supersede last."""
+        open_targets = [target for target in self.targets if target.fd >= 0]  # the others have their names
+        for target in open_targets:
+            target.check_places(folder, self.force)
+        remove_temporaries(folder, [name for name in (self.file, self.sidecar, self.index) if name])
         if self.sidecar:
             recipe = next(iter(self.tables.values())).recipe
             write_small(folder, self.sidecar, json.dumps(recipe, indent=1).encode() + b"\n", True)
-        for target in self.targets:
-            if target.fd < 0:
-                continue  # it has its name
+        for target in open_targets:
             if sync:
                 target.sync(folder)
-            try:
-                move(folder, target.partial, target.name, self.force)
-            except FileExistsError:
-                message = f"it appeared meanwhile; the finished table is {target.partial}"
-                raise FileExistsError(EEXIST, message, target.name) from None
+            move(folder, target.partial, target.name, self.force)
         if self.index:
             weights = {name: target.name for target in self.targets for name in target.tables}
             size = sum(table.nbytes for table in self.tables.values())
             fields = {"metadata": {"total_size": size}, "weight_map": weights}
             write_small(folder, self.index, json.dumps(fields, indent=2).encode() + b"\n", True)
+        if self.superseded and self.force:
+            with suppress(FileNotFoundError):
+                os.unlink(self.superseded, dir_fd=folder)
         os.unlink(self.file, dir_fd=folder)
         if sync:
             os.fsync(folder)
@@ -309,13 +335,15 @@ def create(
         plan = _Plan(name, tables, max_shard_size, force)
         if rows is not None or shard is not None:
             return _create_part(folder, plan, _part(plan, rows, shard), sync, threads, progress)
-        plan.refuse_existing(folder)
+        plan.refuse_finished(folder)
+        plan.refuse_unfinished(folder)
         if force:
             _remove_unfinished(folder, plan)
         with _removing(folder, plan):
             for target in plan.targets:
                 stack.callback(target.close)
                 target.claim(folder, os.O_CREAT | os.O_EXCL, fcntl.LOCK_EX)
+                target.check_places(folder, force)
             plan.write_file(folder)
             for target in plan.targets:
                 target.reserve()
@@ -383,6 +411,7 @@ def resume(
             stack.callback(target.close)
             if exists(folder, target.partial):
                 target.claim(folder, 0, fcntl.LOCK_EX)
+                target.check_places(folder, plan.force)
             elif _is_finished(folder, target, threads):
                 continue
             elif exists(folder, target.name) and not plan.force:
@@ -446,9 +475,11 @@ def estimate(
     >>> estimate("large.npy", Table((10**12, 128), seed=0)).nbytes
     512000000000128
     """
+    check_threads(threads)
     with folder_of(path) as (folder, name):
         plan = _Plan(name, tables, max_shard_size, force)
-        plan.refuse_existing(folder)
+        plan.refuse_finished(folder)
+        plan.refuse_unfinished(folder)
         stat = os.statvfs(folder)
         nbytes, free = sum(target.image.nbytes for target in plan.targets), stat.f_bavail * stat.f_frsize
         try:
@@ -494,12 +525,12 @@ def _part(plan: _Plan, rows: tuple[int, int] | None, shard: tuple[int, int] | No
         raise ValueError("parts are of one file, got a max_shard_size that makes more")
     spans = _spans(plan.targets[0])
     if shard is not None:
-        k, n = shard
+        k, n = map(index, shard)
         if not 1 <= k <= n:
             raise ValueError(f"shard must be k of n, with k from 1 to n; got {k}/{n}")
         return [span._replace(first=span.last * (k - 1) // n, last=span.last * k // n) for span in spans]
     assert rows is not None
-    first, last = rows
+    first, last = map(index, rows)
     if len(spans) != 1:
         raise ValueError(f"rows are those of one table, got {len(spans)}: cut these by shard")
     (span,) = spans
@@ -514,9 +545,15 @@ def _create_part(
     (target,) = plan.targets
     if exists(folder, target.name):
         raise FileExistsError(EEXIST, "it is finished, so no part is missing", target.name)
+    plan.refuse_finished(folder)
     try:
-        target.claim(folder, os.O_CREAT, fcntl.LOCK_SH)
-        plan.write_file(folder)
+        try:
+            target.claim(folder, os.O_CREAT | os.O_EXCL, fcntl.LOCK_SH)
+        except FileExistsError:
+            target.claim(folder, os.O_CREAT, fcntl.LOCK_SH)
+        with _removing(folder, plan):
+            target.check_places(folder, False)
+            plan.write_file(folder)
         with _unfinished(plan):
             target.reserve()
             pwrite(target.fd, memoryview(target.image.header), 0)

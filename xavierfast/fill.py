@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from functools import cache
 from math import ceil
+from queue import SimpleQueue
 from struct import pack
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,7 +23,7 @@ from .distributions import Stream
 from .fans import check_count
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future, ThreadPoolExecutor
+    from concurrent.futures import Future
 
 __all__ = ["Array", "Lookup", "c_steps", "check_threads", "collapse", "default_threads", "fill"]
 
@@ -99,37 +100,65 @@ def check_threads(threads: int | None) -> int:
 
 # ---- the pool
 
-_pool: "ThreadPoolExecutor | None" = None
-_pool_size = 0
+# Not a ThreadPoolExecutor: Ctrl-C while one starts a thread leaves that thread unknown to it, and the interpreter waits
+# for it for ever at exit. These are daemons that wait for tasks, and nobody waits for them but for a task to end.
+_tasks: "SimpleQueue[tuple[Future[None], Callable[[], None]]]" = SimpleQueue()
+_helpers = 0
 _pool_lock = threading.Lock()
 
 
 def _drop_pool() -> None:
     """In a forked child: its threads stayed with the parent, and the lock may be held by one of them."""
-    global _pool, _pool_size, _pool_lock
-    _pool, _pool_size, _pool_lock = None, 0, threading.Lock()
+    global _tasks, _helpers, _pool_lock
+    _tasks, _helpers, _pool_lock = SimpleQueue(), 0, threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_drop_pool)
 
 
-def _submit(work: Callable[[], None], helpers: int) -> "list[Future[None]]":
-    """Futures of at most `helpers` helpers; none at interpreter exit, when no thread can be started."""
-    global _pool, _pool_size
-    from concurrent.futures import ThreadPoolExecutor  # a sixth of the import time, for large fills alone
+def _serve(tasks: "SimpleQueue[tuple[Future[None], Callable[[], None]]]") -> None:
+    while True:
+        future, work = tasks.get()
+        if future.set_running_or_notify_cancel():
+            try:
+                work()
+            except BaseException as error:
+                future.set_exception(error)
+            else:
+                future.set_result(None)
+        del future, work  # which keep a buffer
+
+
+def _submit(work: Callable[[], None], helpers: int, futures: "list[Future[None]]") -> None:
+    """Add the futures of `helpers` helpers, of fewer at interpreter exit, when no thread can be started."""
+    global _helpers
+    from concurrent.futures import Future  # a sixth of the import time, for large fills alone
 
     with _pool_lock:
-        if _pool is None or _pool_size < helpers:  # the one before goes with its last reference, its work done
-            _pool, _pool_size = ThreadPoolExecutor(helpers, thread_name_prefix="xavierfast"), helpers
-        pool = _pool
-    futures = []
-    try:
-        for _ in range(helpers):
-            futures.append(pool.submit(work))
-    except RuntimeError:
-        pass
-    return futures
+        try:
+            while _helpers < helpers:
+                threading.Thread(target=_serve, args=(_tasks,), name=f"xavierfast-{_helpers}", daemon=True).start()
+                _helpers += 1
+        except RuntimeError:
+            pass
+        for _ in range(min(helpers, _helpers)):
+            futures.append(Future())
+            _tasks.put((futures[-1], work))
+
+
+def _settle(futures: "list[Future[None]]") -> None:
+    """Wait for helpers that have begun, whoever interrupts: they write to memory. Then pass their errors on."""
+    interrupt: BaseException | None = None
+    while True:
+        try:
+            failed = [future.exception() for future in futures if not future.cancel()]
+            break
+        except BaseException as error:
+            interrupt = error
+    for reason in [interrupt, *failed]:
+        if reason is not None:
+            raise reason
 
 
 def share_out(total: int, grain: int, least: int, threads: int, work: Work) -> None:
@@ -160,13 +189,16 @@ def share_out(total: int, grain: int, least: int, threads: int, work: Work) -> N
             begin = total
             raise
 
-    futures = _submit(drain, threads - 1) if threads > 1 else []
+    futures: list[Future[None]] = []
     try:
+        if threads > 1:
+            _submit(drain, threads - 1, futures)
         drain()
+    except BaseException:
+        begin = total
+        raise
     finally:
-        for future in futures:
-            if not future.cancel():  # one that has not begun has nothing left to do
-                future.result()
+        _settle(futures)
 
 
 # ---- fill

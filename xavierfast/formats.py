@@ -38,13 +38,14 @@ _NPY_PREFIX = 1 << 14
 _NUMPY = ("float16", "float32", "float64", "complex64", "complex128")
 _SAFETENSORS = {
     "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "complex64": "C64",
-    "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2", "int64": "I64", "int32": "I32", "int16": "I16",
-    "int8": "I8", "uint64": "U64", "uint32": "U32", "uint16": "U16", "uint8": "U8", "bool": "BOOL",
+    "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2",
+    "float8_e4m3fnuz": "F8_E4M3FNUZ", "float8_e5m2fnuz": "F8_E5M2FNUZ", "int64": "I64", "int32": "I32", "int16": "I16",
+    "int8": "I8",  "uint64": "U64", "uint32": "U32", "uint16": "U16", "uint8": "U8", "bool": "BOOL",
 }  # fmt: skip
 _BITS = {
     "F64": 64, "F32": 32, "F16": 16, "BF16": 16, "C64": 64, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F6_E2M3": 6,
     "F6_E3M2": 6, "F4": 4, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U64": 64, "U32": 32, "U16": 16, "U8": 8,
-    "BOOL": 8,
+    "BOOL": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
 }  # fmt: skip
 
 
@@ -112,6 +113,7 @@ def _safetensors_image(tables: Mapping[str, Table]) -> Image:
             raise ValueError(f"safetensors has no {recipe['dtype']}, got it for {name!r}: use float8_e4m3fn or wider")
         if name in ("", "__metadata__"):
             raise ValueError(f"a tensor in a safetensors file needs a name, got {name!r}: pass name=")
+        name.encode()  # or an error: not every str is Unicode
     # As the safetensors library orders them, so that each is aligned: wide elements first, then by name.
     order = sorted(tables, key=lambda name: (-tables[name].itemsize, name))
     # transformers refuses files that do not say for which framework they are.
@@ -163,7 +165,7 @@ def _read_npy(fd: int, size: int) -> Image:
         raise
     except Exception as error:  # the text is a stranger's, and its parser lists no errors
         raise FormatError(f"not a .npy header: {error}") from None
-    if dtype.hasobject or dtype.names is not None or dtype.itemsize == 0:
+    if dtype.hasobject or dtype.names is not None or dtype.subdtype is not None or dtype.itemsize == 0:
         raise FormatError(f"a table must hold numbers, got a .npy file of {dtype}")
     if fortran_order and len(shape) > 1:
         raise FormatError("a table must be in C order, got a .npy file in Fortran order")
@@ -185,7 +187,8 @@ def _read_safetensors(fd: int, size: int) -> Image:
     fields = from_json(text)
     if not isinstance(fields, dict) or text[:1] != b"{":
         raise FormatError("a safetensors header must be a JSON object")
-    metadata = fields.pop("__metadata__", {})
+    metadata = fields.pop("__metadata__", None)
+    metadata = {} if metadata is None else metadata
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise FormatError("safetensors' __metadata__ must map strings to strings")
     header = start + text
@@ -202,7 +205,7 @@ def _read_safetensors(fd: int, size: int) -> Image:
 
 
 def _read_tensor(name: str, field: Any, start: int) -> Tensor:
-    if not isinstance(field, dict) or set(field) != {"dtype", "shape", "data_offsets"}:
+    if not isinstance(field, dict) or not field.keys() >= {"dtype", "shape", "data_offsets"}:
         raise FormatError(f"a tensor must have dtype, shape and data_offsets, got {name!r:.80}")
     dtype, shape, offsets = field["dtype"], field["shape"], field["data_offsets"]
     if not isinstance(dtype, str) or dtype not in _BITS:
@@ -227,7 +230,7 @@ def _read_tensor(name: str, field: Any, start: int) -> Tensor:
 def _check_shape(shape: Any, bits: int) -> tuple[int, ...]:
     if not isinstance(shape, list) or len(shape) > 64 or any(type(n) is not int or not 0 <= n < 1 << 63 for n in shape):
         raise FormatError(f"a shape must be at most 64 ints from 0 to 2**63 - 1, got {shape!r:.80}")
-    if math.prod(n for n in shape if n) * bits >= 1 << 66:
+    if math.prod(shape) * bits >= 1 << 66:
         raise FormatError(f"a tensor must have less than 2**63 bytes, got the shape {shape!r:.80}")
     return tuple(shape)
 
@@ -245,7 +248,10 @@ def from_json(text: bytes) -> Any:
         raise FormatError(f"JSON has no {name}")
 
     try:
-        return json.loads(text.decode(), object_pairs_hook=once, parse_constant=no_constant)
+        value = json.loads(text.decode(), object_pairs_hook=once, parse_constant=no_constant)
+        if b"\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()  # or an error: half of a surrogate pair is no character
+        return value
     except FormatError:
         raise
     except RecursionError:

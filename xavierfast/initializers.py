@@ -106,9 +106,12 @@ def _number(name: str, value: object, *, negative: bool = False) -> float:
         return value
     if not isinstance(value, Real) or isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be a number, got {value!r}")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = inf
     if not isfinite(number) or (number < 0 and not negative):
-        raise ValueError(f"{name} must be finite{'' if negative else ' and >= 0'}, got {value!r}")
+        raise ValueError(f"{name} must be finite{'' if negative else ' and >= 0'}, got {value!r:.80}")
     return number
 
 

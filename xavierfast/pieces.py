@@ -142,11 +142,12 @@ class Difference:
 
     def __init__(self, span: Span) -> None:
         self.name, self.total = span.tensor.name, span.tensor.rows
+        held = span.last // span.row if span.row else self.total  # whole rows of the file; what is missing differs
         self.row = span.row * span.itemsize
         # Of rows that are cut into pieces, each may be found more than once, and there are few.
-        self.seen = np.zeros(self.total, bool) if self.row > BLOCK else None
-        self.count = 0
-        self.ranges: list[tuple[int, int]] = []
+        self.seen = np.zeros(held, bool) if self.row > BLOCK else None
+        self.count = self.total - held
+        self.ranges = [(held, self.total)] if self.count else []
         self.listed_until = self.total
 
     def rows(self, first_byte: int, made: Array, read: Array) -> Array:
@@ -187,9 +188,11 @@ class Difference:
 
 def ranges_of(rows: Array) -> list[tuple[int, int]]:
     """Ascending numbers as ranges."""
+    if not rows.size:
+        return []
     ends = np.flatnonzero(np.diff(rows) != 1)
     firsts, lasts = rows[np.r_[0, ends + 1]], rows[np.r_[ends, rows.size - 1]] + 1
-    return list(zip(firsts.tolist(), lasts.tolist(), strict=True)) if rows.size else []
+    return list(zip(firsts.tolist(), lasts.tolist(), strict=True))
 
 
 def differences(

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from numbers import Real
 from typing import Any
 
-from .distributions import INITIALIZERS, own_parameters
+from .distributions import DTYPES, INITIALIZERS, own_parameters
 
 __all__ = ["STREAM_VERSION", "check_recipe", "check_view", "int_to_json", "to_json"]
 
@@ -73,6 +73,8 @@ def check_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
     fields["shape"] = _check_ints("recipe field 'shape'", fields["shape"], 0)
     if fields["init"] not in INITIALIZERS:
         raise ValueError(f"recipe field 'init' must be one of {', '.join(INITIALIZERS)}, got {fields['init']!r:.80}")
+    if fields["dtype"] not in DTYPES:
+        raise ValueError(f"recipe field 'dtype' must be one of {', '.join(DTYPES)}, got {fields['dtype']!r:.80}")
     seed = fields["seed"]
     if isinstance(seed, list) and len(seed) > 1 << 12:
         raise ValueError(f"recipe field 'seed' must have at most 4096 ints, got {len(seed)}")

@@ -18,7 +18,7 @@ from .table import Table
 __all__ = ["from_spec", "like", "parse_fraction", "parse_range", "parse_shape", "parse_size", "read_spec"]
 
 # A spec is written by a person.
-LARGEST_SPEC = 1 << 26
+LARGEST_SPEC = 1 << 24
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9, "t": 10**12, "p": 10**15}
 _UNITS |= {f"{unit}i": 1 << 10 * power for power, unit in enumerate("kmgtp", 1)}
 _NUMBER = re.compile(r"([0-9][0-9_]*(?:\.[0-9]+)?(?:e[0-9]{1,2})?)([kmgtp]i?|b|)", re.IGNORECASE)
@@ -78,7 +78,8 @@ def read_spec(path: str | os.PathLike[str]) -> dict[str, Any]:
     if ending not in (".toml", ".json"):
         raise ValueError(f"a spec is a .toml or .json file, got {path!r}")
     with open(path, "rb") as file:
-        data = file.read(LARGEST_SPEC + 1)
+        size = os.fstat(file.fileno()).st_size
+        data = file.read(min(size, LARGEST_SPEC) + 1)
     if len(data) > LARGEST_SPEC:
         raise ValueError(f"a spec must have at most {LARGEST_SPEC:,} bytes, got more in {path!r}")
     try:
@@ -124,8 +125,11 @@ def from_spec(spec: Mapping[str, Any] | str | os.PathLike[str], seed: Seed = Non
         )
     if seed is None:
         seed = spec.get("seed")
-    tensors = {name: _own(name, wanted) for name, wanted in spec["tensors"].items()}
-    return init(tensors, spec.get("rules", {}), seed, dtype=spec.get("dtype", "float32"), lazy=True)
+    try:
+        tensors = {name: _own(name, wanted) for name, wanted in spec["tensors"].items()}
+        return init(tensors, spec.get("rules", {}), seed, dtype=spec.get("dtype", "float32"), lazy=True)
+    except RecursionError:  # of a message that would show it
+        raise ValueError("a spec must not be nested so deep") from None
 
 
 def _own(name: str, wanted: Any) -> dict[str, Any]:

@@ -106,6 +106,8 @@ class Table:
         if function is None:
             raise ValueError(f"init must be the name of an initialiser, {', '.join(INITIALIZERS)}; got {init!r}")
         dtype = resolve_dtype(dtype)
+        if math.prod(whole) * item_size(dtype) >= 1 << 63:
+            raise ValueError(f"an array must have less than 2**63 bytes, got the shape {whole!r} of {dtype}")
         takes_weight, _ = own_parameters(init)
         given = layout is not None or groups != 1 or fan_in is not None or fan_out is not None
         fan = _resolve_fans(whole, layout, groups, fan_in, fan_out) if takes_weight or given else None
@@ -114,8 +116,6 @@ class Table:
         self._seed = resolve_seed(seed)
         self.key: bytes = derive_key(self._seed, name)
         self._stream: Stream = stream(distribution, dtype, self.key)
-        if math.prod(whole) * item_size(dtype) >= 1 << 63:
-            raise ValueError(f"an array must have less than 2**63 bytes, got the shape {whole!r} of {dtype}")
         self._whole = self._shape = whole
         self._view_steps: tuple[int, ...] | None = None  # of the whole: those of C order
         self._position = 0
@@ -326,9 +326,9 @@ class Table:
         >>> Table.from_recipe(t.recipe) == t
         True
         """
-        fields = check_recipe(recipe)
-        view = fields.pop("view")
         try:
+            fields = check_recipe(recipe)
+            view = fields.pop("view")
             table = cls(**fields.pop("parameters"), **fields)
         except OverflowError as error:
             raise ValueError(f"recipe holds a number that is too large: {error}") from None
