@@ -535,9 +535,7 @@ def _edges(table: Table | None, moments: _Moments) -> tuple[float, float]:
     reach = 0.0
     if table is not None:
         reach = 4 * table.std if table.bound is None else table.bound
-    if reach:
-        return -reach, reach
-    low, high = moments.low, moments.high
+    low, high = (-reach, reach) if reach else (moments.low, moments.high)
     if not (isfinite(low) and isfinite(high)):
         low, high = -1.0, 1.0
     if high / 2 - low / 2 > 1e-12 * max(abs(low), abs(high), 1e-290):
