@@ -1,0 +1,466 @@
+"""Tables for dask and zarr: arrays that many processes compute, and stores that many hosts write.
+
+Any element is known without its neighbours, so a block is a task that takes a recipe: how an array is cut decides
+nothing about its values, and what is lost with a worker is made again by another. Stores are zarr v3::
+
+    zarr.json    shape, dtype, chunks; the recipe as the attribute "xavierfast"
+    c/0/0        a shard: chunks one after the other, of rows where these fit; where each lies; CRC-32C of that
+    c/1/0        the next: one task writes it, whole, so that no two ever touch one
+
+A shard is built in place and handed to the store as bytes: zarr's codecs, which copy them twice, take a core to
+1.5 GB/s against 2.8. Nothing is compressed, as random bits do not get smaller. zarr-python has no bfloat16 (its issue
+2656) and no float8: their bits are stored as unsigned ints, and the recipe has the dtype. What was never written reads
+as NaN.
+"""
+# mypy: allow-untyped-calls, allow-untyped-decorators
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from errno import EEXIST, ENOENT
+from functools import partial
+from math import nan, prod
+from typing import Any, TypeVar
+
+import numpy as np
+
+from .checks import Verification
+from .fans import check_count
+from .fill import Array, default_threads
+from .pieces import MOST_RANGES, Check, differing, ranges_of
+from .table import Table
+
+try:
+    import dask.array as da
+    import zarr
+    from dask.base import compute, tokenize
+    from dask.config import get
+    from dask.delayed import delayed
+    from dask.utils import parse_bytes
+    from google_crc32c import value as crc32c
+    from zarr.buffer.cpu import Buffer, buffer_prototype
+    from zarr.core.sync import sync as wait_for  # a store's connections live in the loop of zarr's own thread
+    from zarr.storage import LocalStore, MemoryStore, StorePath
+except ModuleNotFoundError as error:
+    raise ImportError(
+        f"xavierfast.dask needs {str(error.name).split('.')[0]}: pip install 'xavierfast[dask]'"
+    ) from None
+
+__all__ = ["create", "create_file", "from_table", "load", "verify"]
+
+# Bytes: what a reader of one row has to read, and an object of the store. Below 32 MiB malloc keeps the memory of the
+# last shard for the next, above the system clears it anew.
+CHUNK, SHARD = 1 << 20, 1 << 24
+# Shards of a task, and bytes of a part of a file: a second of work, as a scheduler spends a millisecond or two on each
+# task. In small tables fewer, so that each worker has some TASKS, and those that differ in speed end together.
+MOST_SHARDS, TASKS, PART = 64, 16, 1 << 30
+_own = threading.local()
+
+Rows = int | tuple[int, ...] | str
+T = TypeVar("T")
+S = TypeVar("S")
+
+
+class _OneThread:
+    """A Table that leaves the threads to dask."""
+
+    def __init__(self, table: Table) -> None:
+        self.table, self.shape, self.ndim, self.dtype = table, table.shape, table.ndim, table.dtype
+
+    def __getitem__(self, index: Any) -> Array:
+        return self.table.read(index, threads=1)
+
+
+def from_table(table: Table, chunks: Any = "auto") -> Any:
+    """A dask array of a table; each block is computed where it is needed, on one of dask's threads.
+
+    Parameters
+    ----------
+    table : Table
+    chunks
+        As in ``dask.array.from_array``; "auto" makes blocks of whole rows, where these fit, by ``array.chunk-size``.
+
+    Returns
+    -------
+    dask.array.Array
+
+    Examples
+    --------
+    >>> x = from_table(Table((10_000_000_000, 128), seed=7, name="items"))
+    >>> x.chunksize
+    (262144, 128)
+    >>> x[5_000_000_000, :3].compute()
+    array([ 5.9993463e-06, -1.5883310e-05,  5.3818608e-06], dtype=float32)
+    """
+    _check_table(table)
+    if isinstance(chunks, str) and chunks == "auto":
+        chunks = _block(table, parse_bytes(get("array.chunk-size")))
+    meta = np.empty((0,) * table.ndim, table.dtype)
+    return da.from_array(_OneThread(table), chunks, name=f"table-{tokenize(table, chunks)}", meta=meta)
+
+
+def _check_table(table: Table) -> None:
+    if not isinstance(table, Table):
+        raise TypeError(f"table must be a Table, got {type(table).__name__}: xavierfast.Table(shape, ...) makes one")
+
+
+def _block(table: Table, nbytes: int) -> tuple[int, ...]:
+    """The shape of about so many bytes that lie together: rows, or a part of one that is larger."""
+    left, block = nbytes // table.itemsize, []
+    for size in reversed(table.shape):
+        block.append(max(1, min(size, left)))
+        left //= block[-1]
+    return tuple(reversed(block))
+
+
+def _run(work: Callable[[T], S], items: Sequence[T], client: Any) -> list[S]:
+    """Call `work` with each item on a cluster, or by dask's default scheduler."""
+    if client is not None:
+        return list(client.gather(client.map(work, items, pure=False)))
+    return list(compute(*map(delayed(work, pure=False), items)))
+
+
+# ---- stores
+
+
+class _Store:
+    """A zarr array and the table that it should hold, in blocks: its shards, or its chunks where it has none."""
+
+    def __init__(self, array: Any, table: Table) -> None:
+        self.array, self.table = array, table
+        self.block: tuple[int, ...] = array.shards or array.chunks
+        self.grid = tuple(-(-size // block) for size, block in zip(array.shape, self.block, strict=True))
+        self.plain = False  # whether its shards are those that `shard` makes
+        if array.shards:
+            made = _new(MemoryStore(), table, array.chunks, array.shards)
+            self.plain = (array.dtype, array.metadata.codecs) == (made.dtype, made.metadata.codecs)
+
+    def tasks(self, client: Any) -> list[range]:
+        """Numbers of blocks."""
+        count, threads = prod(self.grid), default_threads() if client is None else sum(client.nthreads().values())
+        step = max(1, min(MOST_SHARDS, count // (TASKS * max(1, threads))))
+        return [range(first, min(first + step, count)) for first in range(0, count, step)]
+
+    def place(self, k: int) -> tuple[tuple[slice, ...], StorePath]:
+        """The elements of a block, and where it is stored."""
+        at = tuple(map(int, np.unravel_index(k, self.grid)))
+        path: StorePath = self.array.store_path / self.array.metadata.encode_chunk_key(at)
+        return _within(self.table.shape, at, self.block), path
+
+    def shard(self, k: int) -> Array:
+        """Its bytes, as the codec "sharding_indexed" of plain bytes has them, in memory of this thread."""
+        shape, chunks, origin = self.table.shape, self.array.chunks, [axis.start for axis in self.place(k)[0]]
+        counts = [block // chunk for block, chunk in zip(self.block, chunks, strict=True)]
+        size, end = prod(chunks) * self.table.itemsize, 0
+        index = np.full((prod(counts), 2), -1, "<i8")  # 2**64 - 1 twice is a chunk behind the array's end
+        length = len(index) * size + index.nbytes + 4
+        if not hasattr(_own, "data") or len(_own.data) < length:  # page faults would cost more than the numbers
+            _own.data = np.empty(length, np.uint8)
+        data: Array = _own.data
+        for entry, at in zip(index, np.ndindex(*counts), strict=True):
+            part = _within(shape, at, chunks, origin)
+            lengths = tuple(axis.stop - axis.start for axis in part)
+            if min(lengths) <= 0:
+                continue
+            chunk = data[end : end + size]
+            if lengths != chunks:
+                chunk[:] = 0
+            out = chunk.view(self.table.dtype).reshape(chunks)[tuple(map(slice, lengths))]
+            self.table.read(part, out, threads=1)
+            entry[:] = end, size
+            end += size
+        tail = index.tobytes() + crc32c(index.tobytes()).to_bytes(4, "little")
+        data[end : end + len(tail)] = np.frombuffer(tail, np.uint8)
+        return data[: end + len(tail)]
+
+
+def _within(shape: Sequence[int], at: Sequence[int], block: Sequence[int], origin: Any = None) -> tuple[slice, ...]:
+    """What an array has of a block, whose number on each axis is counted from `origin`."""
+    firsts = [a * b + o for a, b, o in zip(at, block, origin or [0] * len(shape), strict=True)]
+    return tuple(slice(f, min(f + b, size)) for f, b, size in zip(firsts, block, shape, strict=True))
+
+
+def _holds(path: StorePath, data: Array) -> bool:
+    found = wait_for(path.get(buffer_prototype))
+    if found is None or len(found) != len(data):
+        return False
+    read, words = found.as_numpy_array(), len(data) // 8 * 8
+    return not differing(data[:words], read[:words]).any() and np.array_equal(data[words:], read[words:])
+
+
+def _write(store: _Store, repair: bool, numbers: range) -> int:
+    """The bytes of elements in the shards that were written."""
+    written = 0
+    for k in numbers:
+        (part, path), data = store.place(k), store.shard(k)
+        if not repair or not _holds(path, data):
+            kept = data if isinstance(path.store, LocalStore) else data.copy()  # others may keep a reference
+            wait_for(path.set(Buffer.from_array_like(kept)))
+            written += prod(axis.stop - axis.start for axis in part) * store.table.itemsize
+    return written
+
+
+def _compare(store: _Store, numbers: range) -> Array:
+    """First and last of each range of rows that differ."""
+    ranges = [np.empty((0, 2), np.int64)]
+    for k in numbers:
+        part, path = store.place(k)
+        if store.plain and _holds(path, store.shard(k)):
+            continue
+        made = store.table.read(part, threads=1)
+        try:
+            read = np.ascontiguousarray(store.array[part])
+            differ = (made.view(np.uint8) != read.view(np.uint8)).reshape(len(made), -1).any(axis=1)
+        except ValueError:  # what is stored cannot be a shard
+            differ = np.ones(len(made), bool)
+        ranges.append(np.array(ranges_of(part[0].start + np.flatnonzero(differ)), np.int64).reshape(-1, 2))
+    return np.concatenate(ranges)
+
+
+def _merge(ranges: Array) -> Array:
+    """Joined where they touch, in order: shards that cut rows find a row more than once."""
+    ranges = ranges[np.argsort(ranges[:, 0])]
+    lasts = np.maximum.accumulate(ranges[:, 1])
+    cuts = np.flatnonzero(ranges[1:, 0] > lasts[:-1])
+    return np.stack([ranges[np.r_[0, cuts + 1], 0], lasts[np.r_[cuts, -1]]], 1) if len(ranges) else ranges
+
+
+def _new(store: Any, table: Table, chunks: tuple[int, ...], shards: tuple[int, ...], force: bool = False) -> Any:
+    dtype = _stored(table)
+    return zarr.create_array(
+        store, shape=table.shape, dtype=dtype, chunks=chunks, shards=shards, compressors=None, filters=None,
+        fill_value=np.iinfo(dtype).max if dtype.kind == "u" else nan, attributes={"xavierfast": table.recipe},
+        overwrite=force,
+    )  # fmt: skip
+
+
+def _stored(table: Table) -> np.dtype[Any]:
+    dtype = table.recipe["dtype"]
+    return np.dtype(dtype if hasattr(np, dtype) else f"u{table.itemsize}")
+
+
+def _place(store: Any) -> Any:
+    """The same for workers that were started in other folders."""
+    is_path = isinstance(store, str | os.PathLike) and "://" not in os.fspath(store)
+    return os.path.abspath(store) if is_path else store
+
+
+def _open(store: Any) -> tuple[Any, Table | None]:
+    """The array that is there, and the table of its recipe."""
+    array = zarr.open_array(_place(store), mode="r")
+    recipe = array.attrs.asdict().get("xavierfast")
+    return array, None if recipe is None else Table.from_recipe(recipe)  # type: ignore[arg-type]
+
+
+def create(
+    table: Table,
+    store: Any,
+    *,
+    chunks: Rows = "auto",
+    shards: Rows = "auto",
+    resume: bool = False,
+    force: bool = False,
+    client: Any = None,
+) -> int:
+    """Write a table as a zarr v3 array, from all workers of a cluster.
+
+    Parameters
+    ----------
+    table : Table
+    store : str, path or zarr store
+        That all workers reach: a folder on shared storage, a URL like "s3://bucket/items.zarr" (with s3fs).
+    chunks, shards : int, tuple of ints or "auto"
+        Rows or shapes: of what is read at least, by default 1 MiB, and of an object in the store, by default 16 MiB.
+        Shards are rounded down to whole chunks.
+    resume : bool
+        Finish what is there: verify each shard, write those that are missing or differ. Begin, if nothing is there.
+    force : bool
+        Remove an array that is there first.
+    client : dask.distributed.Client, optional
+        By default dask's default scheduler.
+
+    Returns
+    -------
+    int
+        The bytes of elements in the shards that were written.
+
+    Raises
+    ------
+    FileExistsError
+        For an array that is there, without `resume` and `force`.
+    FileNotFoundError
+        If what the workers wrote is not in the store, as they do not share it.
+    TypeError, ValueError
+        For arguments that are not as above, and to resume an array of another recipe or layout.
+
+    Examples
+    --------
+    >>> create(Table((1000, 64), seed=7, name="items"), "items.zarr")
+    256000
+    >>> zarr.open_array("items.zarr", mode="r")[500:].shape, verify("items.zarr").ok
+    ((500, 64), True)
+    """
+    _check_table(table)
+    if not table.ndim:
+        raise ValueError("table must have an axis to be cut along, got the shape ()")
+    if resume and force:
+        raise ValueError("resume keeps what is there and force removes it, got both")
+    shard = _shape("shards", table, shards, SHARD)
+    chunk = tuple(map(min, _shape("chunks", table, chunks, CHUNK), shard))
+    shard = tuple(s // c * c for s, c in zip(shard, chunk, strict=True))
+    store = _place(store)
+    try:
+        found: Any = zarr.open_array(store, mode="r+")
+    except FileNotFoundError:
+        found = None
+    if found is not None and not (resume or force):
+        raise FileExistsError(EEXIST, "an array is there: resume finishes it, force replaces it", str(store))
+    repair = found is not None and resume
+    if repair and (found.attrs.asdict().get("xavierfast"), found.shape) != (table.recipe, table.shape):
+        raise ValueError(f"store must have the table's recipe to be resumed, got {found.attrs.asdict()!r}")
+    work = _Store(found if repair else _new(store, table, chunk, shard, found is not None), table)
+    if not work.plain:
+        raise ValueError(f"store must have shards of plain bytes to be resumed, got {found.metadata!r}")
+    tasks = work.tasks(client)
+    try:
+        written = sum(_run(partial(_write, work, repair), tasks, client))
+    except BaseException as error:
+        error.add_note(f"{store} is unfinished: create(..., resume=True) finishes it")
+        raise
+    for task in tasks[:1] + tasks[-1:]:
+        path = work.place(task[0])[1]
+        if not wait_for(path.exists()):
+            raise FileNotFoundError(ENOENT, "workers wrote it elsewhere: all must share the store", str(path))
+    return written
+
+
+def _shape(what: str, table: Table, given: Rows, nbytes: int) -> tuple[int, ...]:
+    if given == "auto":
+        return _block(table, nbytes)
+    most = tuple(max(1, size) for size in table.shape)
+    shape = (given, *most[1:]) if isinstance(given, int) else given
+    if not isinstance(shape, tuple) or len(shape) != table.ndim:
+        raise ValueError(f'{what} must be "auto", rows, or a size for each of {table.ndim} axes, got {given!r}')
+    return tuple(min(check_count(what, n), size) for n, size in zip(shape, most, strict=True))
+
+
+def verify(store: Any, table: Table | None = None, *, client: Any = None) -> Verification:
+    """Recompute a zarr array on all workers of a cluster, and say which of its rows differ.
+
+    Parameters
+    ----------
+    store, client
+        As in :func:`create`. The array may have been trained, copied or compressed since.
+    table : Table, optional
+        What it should be; by default what its recipe says.
+
+    Returns
+    -------
+    xavierfast.files.Verification
+
+    Raises
+    ------
+    FileNotFoundError
+        If no array is there.
+    TypeError, ValueError
+        For a recipe that is missing or damaged.
+
+    Examples
+    --------
+    >>> create(Table((1000, 64), seed=7, name="trained"), "trained.zarr")
+    256000
+    >>> zarr.open_array("trained.zarr")[10:12] = 0.5
+    >>> verify("trained.zarr").tensors[0].ranges
+    ((10, 12),)
+    """
+    array, recorded = _open(store)
+    table = recorded if table is None else table
+    if table is None:
+        raise ValueError(f"store must have a recipe as its attribute 'xavierfast', got {store!r}: pass table=")
+    _check_table(table)
+    if array.shape != table.shape:
+        problem = f"its shape is {array.shape}, and that of its recipe {table.shape}"
+        return Verification((Check(table.name, (*array.shape, 1)[0], 0, problem=problem),), 0)
+    if array.dtype.newbyteorder("=") not in (_stored(table), table.dtype):
+        problem = f"it holds {array.dtype}, and its recipe {table.recipe['dtype']}"
+        return Verification((Check(table.name, len(table), 0, problem=problem),), 0)
+    work = _Store(array, table)
+    ranges = _merge(
+        np.concatenate([np.empty((0, 2), np.int64), *_run(partial(_compare, work), work.tasks(client), client)])
+    )
+    listed = tuple((int(first), int(last)) for first, last in ranges[:MOST_RANGES])
+    return Verification((Check(table.name, len(table), int(np.diff(ranges).sum()), listed),), table.nbytes)
+
+
+def load(store: Any) -> Any:
+    """A dask array of what is stored, in the dtype of its recipe: bfloat16 and float8 too.
+
+    Parameters
+    ----------
+    store
+        As in :func:`create`.
+
+    Returns
+    -------
+    dask.array.Array
+
+    Examples
+    --------
+    >>> create(Table((1000, 64), seed=7, dtype="bfloat16"), "half.zarr")
+    128000
+    >>> zarr.open_array("half.zarr", mode="r").dtype.name, load("half.zarr").dtype
+    ('uint16', dtype(bfloat16))
+    """
+    array, table = _open(store)
+    x = da.from_array(array, array.shards or array.chunks)
+    return x if table is None or x.dtype == table.dtype else x.view(table.dtype)
+
+
+# ---- one file
+
+
+def create_file(
+    table: Table, path: str | os.PathLike[str], client: Any = None, *, parts: int | None = None, sync: bool = True
+) -> int:
+    """Write a .npy, .bin or .safetensors file on shared storage, each part of it by one of many workers.
+
+    No data crosses the network. When all is written, this process verifies it, repairs it if it must, and gives the
+    file its name.
+
+    Parameters
+    ----------
+    table, client
+        As in :func:`create`.
+    path, sync
+        As in ``xavierfast.files.create``.
+    parts : int, optional
+        About equal ones; by default of 1 GiB.
+
+    Returns
+    -------
+    int
+        The bytes that were written, the repaired ones twice.
+
+    Raises
+    ------
+    OSError, TypeError, ValueError
+        As ``xavierfast.files.create``. What was written stays for ``xavierfast finish``.
+
+    Examples
+    --------
+    >>> create_file(Table((1000, 64), seed=7, name="items"), "items.npy", parts=4)
+    256000
+    """
+    from . import files  # which needs a POSIX system
+
+    _check_table(table)
+    parts = max(1, -(-table.nbytes // PART)) if parts is None else check_count("parts", parts)
+    path = os.path.abspath(path)
+    written = sum(_run(partial(_write_part, path, table, parts, sync), range(1, parts + 1), client))
+    return written + files.resume(path, table, sync=sync)
+
+
+def _write_part(path: str, table: Table, parts: int, sync: bool, k: int) -> int:
+    from . import files
+
+    return files.create(path, table, shard=(k, parts), sync=sync, threads=1)
