@@ -156,7 +156,7 @@ def angle() -> dict[str, float]:
 
 
 def report(title: str, result: dict[str, float], variance: float, kurtosis: float, tails: dict[str, float]) -> None:
-    print(f"\n### {title}\n")
+    print(f"\n## {title}\n")
     print(f"- {result['inputs']:.0f} inputs; mean {result['mean']:g}; {result['zeros']:.0f} zeros")
     print(
         f"- variance {result['variance']:.12f}, ideal {variance:.12f}: {result['variance'] / variance - 1:+.2e}, "

@@ -1,6 +1,9 @@
 """The documentation: ``sphinx-build -W docs docs/_build`` with the extra ``docs``, and ``test`` for the frameworks."""
 
+import os
 from importlib.metadata import version as installed
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
 
 project = "xavierfast"
 version = release = installed("xavierfast")

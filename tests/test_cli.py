@@ -288,6 +288,14 @@ def test_show_draws(init, ending, folder):
     assert (folder / f"a.{ending}").read_bytes()[:4] in (b"\x89PNG", b"<?xm")
 
 
+def test_explain(folder):
+    out = call("explain", "--layers", "50x3", "--activation", "tanh", "--plot", "why.png")
+    assert "zeros: all neurons of a layer are alike" in out
+    assert (folder / "why.png").read_bytes()[:4] == b"\x89PNG"
+    assert "activation" in call("explain", "--activation", "none", code=2)
+    assert "layers" in call("explain", "--layers", "0y3", code=2)
+
+
 # ---- how it ends and what surrounds it
 
 

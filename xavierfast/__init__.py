@@ -1,5 +1,6 @@
 """Xavier-initialised tables at the speed of memory, with the same bits everywhere."""
 
+from .contrib import variance_scaling_initializer, xavier_initializer
 from .fans import fans
 from .initializers import *  # noqa: F403
 from .initializers import __all__ as _initializers
@@ -7,7 +8,9 @@ from .kernels import level
 from .model import init
 from .table import Table
 
-__all__ = ["Table", "fans", "init", "level", *_initializers]
+__all__ = [
+    "Table", "fans", "init", "level", *_initializers, "variance_scaling_initializer", "xavier_initializer",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> str:

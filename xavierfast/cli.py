@@ -498,6 +498,34 @@ def _summary(found: Sequence[files.Figures]) -> Grid:
     return grid
 
 
+# ---- explain
+
+
+def _activations() -> list[str]:
+    from .propagation import ACTIVATIONS
+
+    return list(ACTIVATIONS)
+
+
+@app.command(epilog=EPILOG)
+def explain(
+    layers: Annotated[str, typer.Option(help="1000x5: five layers of 1000. 784,512x3,10: each width.")] = "1000x5",
+    activation: Annotated[str, typer.Option(help="sigmoid, tanh, relu, ...", autocompletion=_activations)] = "tanh",
+    batch: Annotated[int, typer.Option(help="Inputs that are pushed through.", min=1)] = 256,
+    seed: Annotated[int, typer.Option(help="Of the weights and the inputs.", min=0)] = 0,
+    plot: Annotated[str | None, typer.Option(help="Draw histograms and variances there: .png, .svg, .pdf.")] = None,
+) -> None:
+    """Say what zeros, old heuristics, Xavier and He do to the signals and gradients of a deep network.
+
+    xavierfast explain --layers 1000x5 --activation tanh --plot why.png
+    """
+    with _reporting():
+        from . import propagation
+
+        widths = propagation.parse_layers(layers)
+        print(propagation.explain(widths, activation, batch=batch, seed=seed, plot=plot))
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         print(f"xavierfast {xavierfast.__version__}, level {xavierfast.level}")

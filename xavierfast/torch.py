@@ -27,6 +27,7 @@ from .distributions import DTYPES, storage
 from .fill import PIECE, Array, check_threads, share_out
 from .initializers import calculate_gain
 from .model import Rule, check_rules, first_match
+from .propagation import propagate_module as propagate
 from .streams import Seed, resolve_seed
 from .table import Table, check_out
 
@@ -38,7 +39,7 @@ except ImportError:
 
 __all__ = [
     "Report", "constant_", "fast_init", "fill_", "init_", "kaiming_normal_", "kaiming_uniform_", "materialise_",
-    "normal_", "ones_", "trunc_normal_", "uniform_", "xavier_normal_", "xavier_uniform_", "zeros_",
+    "normal_", "ones_", "propagate", "trunc_normal_", "uniform_", "xavier_normal_", "xavier_uniform_", "zeros_",
 ]  # fmt: skip
 
 Tensor = torch.Tensor

@@ -1,0 +1,321 @@
+"""JAX: the initialisers of ``jax.nn.initializers`` by our kernels, and Tables as arrays sharded from the start.
+
+The protocol and the distributions are JAX's, the bits are those of the NumPy core, and a key's words are the seed::
+
+    jax.random.key(7)  ->  key_data [0, 7]  ->  xavierfast.xavier_uniform(shape, seed=[0, 7])
+
+A part is computed into new memory, aligned as XLA wants it: on the CPU the array takes it over, elsewhere it is copied
+to the device. Of a sharded array only local shards are computed. Under ``jit``, ``vmap`` and ``eval_shape``, where a
+key has no value yet, the call becomes a ``jax.pure_callback`` to the same code: the same bits, with a copy.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from . import kernels
+from .distributions import resolve_dtype, storage
+from .fans import check_shape, fans
+from .fill import Array
+from .table import Table
+
+try:
+    import jax
+    import jax.numpy as jnp
+    from jax.nn.initializers import Initializer, constant, ones, zeros
+    from jax.sharding import NamedSharding, PartitionSpec
+except ImportError:
+    raise ImportError("xavierfast.jax needs jax: pip install 'xavierfast[jax]'") from None
+
+__all__ = [
+    "constant", "glorot_normal", "glorot_uniform", "he_normal", "he_uniform", "kaiming_normal", "kaiming_uniform",
+    "lecun_normal", "lecun_uniform", "make_array", "normal", "ones", "truncated_normal", "uniform", "variance_scaling",
+    "xavier_normal", "xavier_uniform", "zeros",
+]  # fmt: skip
+
+Axes = int | Sequence[int]
+Read = Callable[[Table, Any], Array]
+
+ALIGNMENT = 64  # bytes; XLA copies memory that has less
+WHOLE: Any = PartitionSpec()  # type: ignore[no-untyped-call]
+
+
+# ---- arrays
+
+
+def read_part(table: Table, index: Any) -> Array:
+    """A part of a table in memory that nobody else has: JAX aliases what it is given (jax issue 37830)."""
+    part = table.shard(index)
+    memory = np.empty(part.nbytes + ALIGNMENT, np.uint8)
+    first = -kernels.address(memory) % ALIGNMENT
+    return part.read(out=memory[first : first + part.nbytes].view(part.dtype).reshape(part.shape))
+
+
+def read_magnitudes(table: Table, index: Any) -> Array:
+    part = read_part(table, index)
+    return np.abs(part, out=part)
+
+
+def make_array(table: Table, sharding: Any = None) -> jax.Array:
+    """A Table, or a shard of one, as a ``jax.Array``, of which each process computes what its devices hold.
+
+    Parameters
+    ----------
+    table : Table
+    sharding : jax.sharding.Sharding or PartitionSpec, optional
+        A PartitionSpec is one of the mesh of ``jax.set_mesh``; by default the array is whole, on the default device.
+        What several devices hold is computed once.
+
+    Raises
+    ------
+    ValueError
+        For a float64 or complex128 table where ``jax_enable_x64`` is off, and for what JAX refuses to shard.
+
+    Examples
+    --------
+    >>> table = Table((1000, 64), seed=0)
+    >>> sharding = NamedSharding(jax.make_mesh((1,), ("model",)), PartitionSpec("model"))
+    >>> bool((make_array(table, sharding) == np.asarray(table)).all())
+    True
+    """
+    return place(table, sharding, read_part)
+
+
+def place(table: Table, sharding: Any, read: Read) -> jax.Array:
+    """``make_array`` of what `read` makes of each part."""
+    if jax.dtypes.canonicalize_dtype(table.dtype) != table.dtype:
+        raise ValueError(f"a JAX array of {table.dtype} needs jax_enable_x64, which is off: turn it on, or use float32")
+    if sharding is None:
+        whole: jax.Array = jax.device_put(read(table, ...))
+        return whole
+    parts: dict[Any, Array] = {}
+
+    def part(index: Any) -> Array:
+        bounds = tuple((axis.start, axis.stop) for axis in index)
+        if bounds not in parts:
+            parts[bounds] = read(table, index)
+        return parts[bounds]
+
+    return jax.make_array_from_callback(table.shape, _named(sharding, jax.sharding.get_mesh), part)
+
+
+def _named(sharding: Any, mesh: Callable[[], Any]) -> Any:
+    """A PartitionSpec, or a sharding of the abstract mesh of ``jax.set_mesh``, on that mesh."""
+    spec = sharding.spec if isinstance(getattr(sharding, "mesh", None), jax.sharding.AbstractMesh) else sharding
+    if not isinstance(spec, PartitionSpec):
+        return sharding
+    if jax.sharding.get_abstract_mesh().empty:
+        raise ValueError(f"a PartitionSpec needs the mesh of jax.set_mesh, got {spec!r} outside of one")
+    return NamedSharding(mesh(), spec)
+
+
+def _trace(make: Callable[[Any], Table], words: Any, shape: Any, dtype: Any, sharding: Any, read: Read) -> Any:
+    """``read(make(words))`` at run time; under a sharding each device asks for its own part."""
+    sharding = _named(sharding, jax.sharding.get_abstract_mesh)
+    if not isinstance(sharding, NamedSharding | None):
+        raise TypeError(f"out_sharding must be a NamedSharding or PartitionSpec under jit, got {sharding!r}")
+    spec = sharding.spec if sharding else WHOLE
+    sizes = sharding.shard_shape(shape) if sharding else shape
+    names = (*spec, *[None] * (len(shape) - len(spec)))
+    result = jax.ShapeDtypeStruct(sizes, dtype)  # type: ignore[no-untyped-call]
+
+    def compute(words: Any, *places: Any) -> Array:
+        starts = [int(number) * size for number, size in zip(places, sizes, strict=True)]
+        return read(make(words), tuple(slice(i, i + size) for i, size in zip(starts, sizes, strict=True)))
+
+    def local(words: Any) -> Any:
+        places = [0 if name is None else jax.lax.axis_index(name) for name in names]
+        return jax.pure_callback(compute, result, words, *places, vmap_method="sequential")
+
+    if sharding is None:  # the barrier lets XLA put elsewhere what a callback gives to the first device of a mesh
+        return jax.lax.optimization_barrier(local(words))  # type: ignore[no-untyped-call]
+    return jax.shard_map(local, mesh=sharding.mesh, in_specs=WHOLE, out_specs=spec, check_vma=False)(words)
+
+
+# ---- initialisers
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, jax.Array) else value
+
+
+def _initializer(
+    init: str, default: Any, axes: tuple[Axes, Axes, Axes] | None = None, read: Read = read_part, **parameters: Any
+) -> Initializer:
+    parameters = {name: _plain(value) for name, value in parameters.items()}
+    Table((1, 1), init, seed=0, **parameters)  # raises where the arguments are given
+
+    def initializer(key: Any, shape: Any, dtype: Any = default, out_sharding: Any = None) -> Any:
+        shape = check_shape(shape)
+        own = _dtype(dtype)
+        if read is read_magnitudes and np.issubdtype(own, np.complexfloating):
+            raise TypeError(f"dtype must be real for uniform, got {own}: use variance_scaling for a disk")
+        options = {} if axes is None else _options(shape, axes)
+
+        def make(words: Any) -> Table:
+            return Table(shape, init, seed=np.asarray(words), dtype=own, **options, **parameters)
+
+        words = jax.random.key_data(key)
+        if words.ndim != 1:
+            raise ValueError(f"key must be a single key, got keys of the shape {words.shape[:-1]}: use jax.vmap")
+        if isinstance(words, jax.core.Tracer):
+            make([0])  # raises while tracing
+            return _trace(make, words, shape, own, out_sharding, read)
+        return place(make(words), out_sharding, read)
+
+    return initializer
+
+
+def _dtype(dtype: Any) -> np.dtype[Any]:
+    wanted = storage(resolve_dtype(jnp.result_type(float) if dtype is None else dtype))
+    own: np.dtype[Any] = jax.dtypes.canonicalize_dtype(wanted)
+    if own != wanted:
+        jnp.empty(0, wanted)  # JAX's warning that it has no other without x64
+    return own
+
+
+def _options(shape: tuple[int, ...], axes: tuple[Axes, Axes, Axes]) -> dict[str, Any]:
+    """The axes as a layout. One with two roles counts in neither fan, as JAX divides: Flax's embeddings have one."""
+    ndim, layout = len(shape), ["x"] * len(shape)
+    for letter, name, given in zip("iob", ("in_axis", "out_axis", "batch_axis"), axes, strict=True):
+        numbers = tuple(given) if isinstance(given, Sequence) else (given,)
+        if not all(-ndim <= axis < ndim for axis in numbers):
+            raise ValueError(f"{name} must name axes of the shape {shape!r}, got {given!r}: pass the axes that it has")
+        for axis in {axis % ndim for axis in numbers}:
+            layout[axis] = letter if layout[axis] == "x" else "b"
+    if ndim > 1:
+        return {"layout": "".join(layout)}
+    return dict(zip(("fan_in", "fan_out"), fans((1, 1, *shape), "xx" + "".join(layout)), strict=True))
+
+
+def variance_scaling(
+    scale: Any, mode: str, distribution: str, in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (),
+    dtype: Any = None,
+) -> Initializer:  # fmt: skip
+    """Mean 0 and variance scale / n, n the fan of the mode.
+
+    Parameters
+    ----------
+    scale : float
+        >= 0; 1 is LeCun's and Xavier's, 2 He's.
+    mode : {"fan_in", "fan_out", "fan_avg", "fan_geo_avg"}
+    distribution : {"uniform", "normal", "truncated_normal"}
+        "truncated_normal" is cut at two standard deviations and widened so that the variance is what was asked for;
+        for complex dtypes by the right constant, where JAX has 1.9 % too much variance.
+    in_axis, out_axis, batch_axis : int or sequence of ints
+        The other axes are the receptive field; they are the `layout` of :func:`xavierfast.fans`.
+    dtype : dtype, optional
+        As in :func:`xavierfast.xavier_uniform`; by default JAX's own, float32 or with ``jax_enable_x64`` float64.
+
+    Returns
+    -------
+    callable
+        ``init(key, shape, dtype=dtype, out_sharding=None)``, which gives a ``jax.Array``; the key is one of
+        ``jax.random.key`` or ``PRNGKey``, `out_sharding` as the sharding of :func:`make_array`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what is not as above.
+
+    Examples
+    --------
+    >>> weights = variance_scaling(2.0, "fan_out", "normal", in_axis=1, out_axis=0)(jax.random.key(7), (500, 1000))
+    >>> like = {"scale": 2.0, "mode": "fan_out", "distribution": "normal", "layout": "oi"}
+    >>> bool((weights == np.asarray(Table((500, 1000), "variance_scaling", seed=[0, 7], **like))).all())
+    True
+    """
+    axes = (in_axis, out_axis, batch_axis)
+    return _initializer("variance_scaling", dtype, axes, scale=scale, mode=mode, distribution=distribution)
+
+
+def glorot_uniform(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None) -> Initializer:
+    """Uniform on +-sqrt(6 / (fan_in + fan_out)): Glorot and Bengio (2010), eq. 16.
+
+    >>> glorot_uniform()(jax.random.key(7), (200, 300)).std().round(3)
+    Array(0.063, dtype=float32)
+    """
+    return variance_scaling(1.0, "fan_avg", "uniform", in_axis, out_axis, batch_axis, dtype)
+
+
+def glorot_normal(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None) -> Initializer:
+    """Truncated normal, standard deviation sqrt(2 / (fan_in + fan_out)): Glorot and Bengio, eq. 12.
+
+    >>> glorot_normal()(jax.random.key(7), (200, 300)).std().round(3)
+    Array(0.063, dtype=float32)
+    """
+    return variance_scaling(1.0, "fan_avg", "truncated_normal", in_axis, out_axis, batch_axis, dtype)
+
+
+def he_uniform(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None) -> Initializer:
+    """Uniform on +-sqrt(6 / fan_in): He et al. (2015).
+
+    >>> he_uniform()(jax.random.key(7), (200, 300)).std().round(3)
+    Array(0.1, dtype=float32)
+    """
+    return variance_scaling(2.0, "fan_in", "uniform", in_axis, out_axis, batch_axis, dtype)
+
+
+def he_normal(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None) -> Initializer:
+    """Truncated normal, standard deviation sqrt(2 / fan_in): He et al. (2015), eq. 10.
+
+    >>> he_normal()(jax.random.key(7), (200, 300)).std().round(3)
+    Array(0.1, dtype=float32)
+    """
+    return variance_scaling(2.0, "fan_in", "truncated_normal", in_axis, out_axis, batch_axis, dtype)
+
+
+def lecun_uniform(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None) -> Initializer:
+    """Uniform on +-sqrt(3 / fan_in): LeCun et al. (1998).
+
+    >>> lecun_uniform()(jax.random.key(7), (200, 300)).std().round(3)
+    Array(0.071, dtype=float32)
+    """
+    return variance_scaling(1.0, "fan_in", "uniform", in_axis, out_axis, batch_axis, dtype)
+
+
+def lecun_normal(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None) -> Initializer:
+    """Truncated normal, standard deviation sqrt(1 / fan_in): LeCun et al. (1998).
+
+    >>> lecun_normal()(jax.random.key(7), (200, 300)).std().round(3)
+    Array(0.071, dtype=float32)
+    """
+    return variance_scaling(1.0, "fan_in", "truncated_normal", in_axis, out_axis, batch_axis, dtype)
+
+
+xavier_uniform, xavier_normal = glorot_uniform, glorot_normal
+kaiming_uniform, kaiming_normal = he_uniform, he_normal
+
+
+def uniform(scale: Any = 1e-2, dtype: Any = None) -> Initializer:
+    """Uniform between 0 and `scale`, which is >= 0: neither is a value. Real dtypes, those of :func:`variance_scaling`.
+
+    The magnitudes of the core's uniform, whose bound is the last float32 before `scale`.
+
+    >>> values = uniform(10.0)(jax.random.key(7), (1000,))
+    >>> bool(0 < values.min() and 9.9 < values.max() < 10)
+    True
+    """
+    bound = Table(1, "uniform", bound=_plain(scale), seed=0).bound
+    return _initializer("uniform", dtype, read=read_magnitudes, bound=float(np.nextafter(np.float32(bound), 0)))
+
+
+def normal(stddev: Any = 1e-2, dtype: Any = None) -> Initializer:
+    """Normal with mean 0 and standard deviation `stddev`, which is >= 0; dtypes are those of :func:`variance_scaling`.
+
+    >>> normal(5.0)(jax.random.key(7), (3,)).tolist() == Table(3, "normal", std=5.0, seed=[0, 7])[:].tolist()
+    True
+    """
+    return _initializer("normal", dtype, std=stddev)
+
+
+def truncated_normal(stddev: Any = 1e-2, dtype: Any = None, lower: Any = -2.0, upper: Any = 2.0) -> Initializer:
+    """Normal with mean 0 and standard deviation `stddev` before it is cut at lower * stddev and upper * stddev.
+
+    As in JAX, the variance is not corrected for the cut. dtypes are those of :func:`variance_scaling`.
+
+    >>> bool(abs(truncated_normal(0.5)(jax.random.key(7), (1000,))).max() <= 1)
+    True
+    """
+    return _initializer("truncated_normal", dtype, std=stddev, low=lower, high=upper)

@@ -1,0 +1,825 @@
+"""What an initialisation does to a deep network: a batch goes forward, a random gradient comes back, both are measured.
+
+::
+
+    z[0] = inputs      s[i] = z[i-1] @ W[i]          z[i] = f(s[i])                  i = 1 ... d, no biases
+    C = sum(g * z[d])  d[i] = dC/ds[i] = f'(s[i]) * (d[i+1] @ W[i+1].T)              g normal, of std 1
+
+All is float32. The weights are Tables of one seed with the names "layer 1", "layer 2", ...; the inputs, unless they are
+given, and g are normal ones with the names "inputs" and "gradient". So a report is a function of its arguments, but for
+the last bits, which the machine's BLAS decides.
+
+Source: Glorot and Bengio (2010), "Understanding the difficulty of training deep feedforward neural networks", section
+4.2. Variances stay level from layer to layer forward if fan_in * Var[W] = 1 (eq. 10), backward if fan_out * Var[W] = 1
+(eq. 11); Xavier's Var[W] = 2 / (fan_in + fan_out) is the compromise (eq. 12).
+"""
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby, pairwise
+from math import inf, isfinite, log, nan, pi, sqrt
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .distributions import INITIALIZERS
+from .fans import check_count
+from .fill import Array
+from .model import Rule
+from .plots import new_figure
+from .recipes import to_json
+from .streams import Seed, resolve_seed
+from .table import Table
+
+__all__ = [
+    "ACTIVATIONS", "SCHEMES", "Comparison", "Layer", "Report", "Suggestion", "compare", "explain", "parse_layers",
+    "propagate", "propagate_module", "suggest",
+]  # fmt: skip
+
+Function = Callable[[Array], Array]
+Activation = str | tuple[Function, Function]
+
+
+# ---- activations: f and f', both of the pre-activation
+
+
+def _sigmoid(x: Array) -> Array:
+    return 0.5 * np.tanh(0.5 * x) + 0.5  # exp(-x) would overflow
+
+
+def _normal_cdf(x: Array) -> Any:
+    """By Abramowitz and Stegun 7.1.26, within 1e-7; NumPy has no erf."""
+    t = 1 / (1 + 0.3275911 / sqrt(2) * abs(x))
+    tail = t * (0.127414796 + t * (-0.142248368 + t * (0.7107068705 + t * (-0.7265760135 + t * 0.5307027145))))
+    tail *= np.exp(-0.5 * x * x)
+    return np.where(x > 0, 1 - tail, tail)
+
+
+def _silu_slope(x: Array) -> Any:
+    y = _sigmoid(x)
+    return y * (1 + x * (1 - y))
+
+
+ACTIVATIONS: dict[str, tuple[Function, Function]] = {
+    "sigmoid": (_sigmoid, lambda x: _sigmoid(x) * _sigmoid(-x)),
+    "tanh": (np.tanh, lambda x: 1 - np.tanh(x) ** 2),
+    "softsign": (lambda x: x / (1 + abs(x)), lambda x: 1 / (1 + abs(x)) ** 2),
+    "hard_tanh": (lambda x: np.clip(x, -1, 1), lambda x: (abs(x) < 1).astype(x.dtype)),
+    "relu": (lambda x: np.maximum(x, 0), lambda x: (x > 0).astype(x.dtype)),
+    "leaky_relu": (lambda x: np.maximum(x, 0.01 * x), lambda x: np.where(x > 0, 1, 0.01).astype(x.dtype)),
+    "gelu": (lambda x: x * _normal_cdf(x), lambda x: _normal_cdf(x) + x * np.exp(-0.5 * x * x) / sqrt(2 * pi)),
+    "silu": (lambda x: x * _sigmoid(x), _silu_slope),
+    "linear": (lambda x: x, np.ones_like),
+}
+# PyTorch's modules that act on each element alone.
+_MODULES = (
+    "CELU", "ELU", "GELU", "Hardsigmoid", "Hardswish", "Hardtanh", "Identity", "LeakyReLU", "LogSigmoid", "Mish",
+    "ReLU", "ReLU6", "SELU", "SiLU", "Sigmoid", "Softplus", "Softsign", "Tanh",
+)  # fmt: skip
+_GRID = np.linspace(-20, 20, 4001, dtype=np.float32)  # where f' is looked at for its maximum
+
+SCHEMES: dict[str, Rule] = {
+    "zeros": "zeros",
+    "random_constant": "random_constant",
+    "normal": "normal",
+    # U[-1/sqrt(fan_in), 1/sqrt(fan_in)], Glorot and Bengio's eq. 1: LeCun's bound is sqrt(3 / fan_in).
+    "old_heuristic": {"init": "lecun_uniform", "gain": 1 / sqrt(3)},
+    "xavier_uniform": "xavier_uniform",
+    "xavier_normal": "xavier_normal",
+    "xavier_truncated_normal": "xavier_truncated_normal",
+    "he_normal": "he_normal",
+    "lecun_normal": "lecun_normal",
+}
+
+
+# ---- reports
+
+
+class Layer(NamedTuple):
+    """What :func:`propagate` measured of a layer. A std is inf where values overflow float32."""
+
+    name: str
+    width: int  # neurons
+    weight: float  # fan_in * Var[W]
+    mean: float  # of the activations z; nan where they overflow
+    std: float
+    saturated: float  # share of the activations where |f'| < 1 % of its maximum; nan where f is not known
+    gradient: float  # std of dC/ds
+    weight_gradient: float  # std of dC/dW, C the mean over the batch
+    singular: float  # mean singular value of dz[i]/dz[i-1] at the first sample; nan where left out, or overflow
+    distinct: int  # neurons that respond to the batch each in a way of its own
+
+
+Histograms = tuple[Array, list[Array]]  # edges, and a density a layer
+
+
+@dataclass(frozen=True)
+class Report:
+    """What :func:`propagate` returns: the layers, from the inputs up, and how to look at them."""
+
+    init: str
+    activation: str
+    batch: int
+    seed: int | tuple[int, ...]
+    layers: tuple[Layer, ...]
+    activations: Histograms = field(repr=False, compare=False)
+    gradients: Histograms = field(repr=False, compare=False)
+
+    @property
+    def forward(self) -> float:
+        """The factor from a layer's std of activations to the next one's, the geometric mean; nan without one."""
+        return _growth([layer.std for layer in self.layers])
+
+    @property
+    def backward(self) -> float:
+        """The factor from a layer's std of gradients to that of the one below, the geometric mean; nan without one."""
+        return _growth([layer.gradient for layer in reversed(self.layers)])
+
+    @property
+    def overflow(self) -> str | None:
+        """The first layer where values overflow, on the way forward and then backward; None if there is none."""
+        up = [layer.name for layer in self.layers if layer.std == inf]
+        down = [layer.name for layer in reversed(self.layers) if inf in (layer.gradient, layer.weight_gradient)]
+        return next(iter(up + down), None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All figures, for JSON; those that are not finite as "inf" or "nan"."""
+        layers = [{k: v if isinstance(v, int) else to_json(v) for k, v in x._asdict().items()} for x in self.layers]
+        own = {"init": self.init, "activation": self.activation, "batch": self.batch, "seed": self.seed}
+        return own | {"forward": to_json(self.forward), "backward": to_json(self.backward), "layers": layers}
+
+    def table(self) -> Any:
+        """A ``rich.table.Table``, a row a layer; an ImportError without rich."""
+        return _grid(f"{self.init}, {self.activation}", Layer._fields, self.layers)
+
+    def plot(self, path: str | os.PathLike[str]) -> None:
+        """Draw histograms by layer and variances by depth; the path's ending says which kind of image.
+
+        Raises
+        ------
+        ImportError
+            Without matplotlib.
+        OSError, ValueError
+            For a path that cannot be written, or an ending that matplotlib does not know.
+        """
+        _draw({self.init: self}, path)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What :func:`compare` returns: one network's reports by scheme."""
+
+    reports: dict[str, Report]
+
+    def __getitem__(self, scheme: str) -> Report:
+        return self.reports[scheme]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {name: report.to_dict() for name, report in self.reports.items()}
+
+    def table(self) -> Any:
+        """A ``rich.table.Table``, a row a scheme: of the first and the last layer, the factors, and the extremes."""
+        columns = ("scheme", "weight", "std, first", "std, last", "forward", "gradient, last", "gradient, first",
+                   "backward", "saturated, most", "singular", "distinct, least")  # fmt: skip
+        rows = []
+        for name, report in self.reports.items():
+            first, last = report.layers[0], report.layers[-1]
+            rows.append((name, last.weight, first.std, last.std, report.forward, last.gradient, first.gradient,
+                         report.backward, max(layer.saturated for layer in report.layers),
+                         float(np.mean([layer.singular for layer in report.layers])),
+                         min(layer.distinct for layer in report.layers)))  # fmt: skip
+        return _grid(", ".join({report.activation for report in self.reports.values()}), columns, rows)
+
+    def plot(self, path: str | os.PathLike[str]) -> None:
+        """As :meth:`Report.plot`: a row of histograms a scheme, then the variances of all by depth."""
+        _draw(self.reports, path)
+
+
+class Suggestion(NamedTuple):
+    """What :func:`suggest` returns: an initialiser, its parameters and the report that they give."""
+
+    init: str
+    parameters: dict[str, Any]
+    report: Report
+
+    @property
+    def gain(self) -> float:
+        return float(self.parameters["gain"])
+
+
+def _growth(stds: Sequence[float]) -> float:
+    if len(stds) < 2 or not all(0 < std < inf for std in stds):
+        return nan
+    return float((stds[-1] / stds[0]) ** (1 / (len(stds) - 1)))
+
+
+def _grid(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> Any:
+    try:
+        from rich.table import Table as Grid
+    except ImportError:
+        raise ImportError("a table needs rich: pip install 'xavierfast[cli]'") from None
+    grid = Grid(title=title, box=None, title_justify="left")
+    for k, column in enumerate(columns):
+        grid.add_column(column.replace("_", " "), justify="right" if k else "left")
+    for row in rows:
+        grid.add_row(*(f"{x:.3g}" if isinstance(x, float) else str(x) for x in row))
+    return grid
+
+
+# ---- forward, backward, and what is measured
+
+
+class _Trace(NamedTuple):
+    """Of a layer with m neurons, over k samples."""
+
+    name: str
+    weight: Array  # (fan_in, m)
+    output: Array  # (k, m)
+    slope: Array | None  # (k, m): f'
+    steepest: float  # the maximum of |f'|
+    gradient: Array  # (k, m): dC/ds
+    weight_gradient: Array | None
+    is_dense: bool = True
+
+
+def _weights(widths: Sequence[int], seed: Any, keywords: Mapping[str, Any]) -> list[Array]:
+    tables = [Table(shape, seed=seed, name=f"layer {k}", **keywords) for k, shape in enumerate(pairwise(widths), 1)]
+    return [table.read() for table in tables]
+
+
+def _run(inputs: Array, weights: Sequence[Array], f: Function, slope_of: Function, gradient: Array) -> list[_Trace]:
+    steepest = float(np.nanmax(abs(slope_of(_GRID))))
+    outputs, slopes, traces = [inputs], [], []
+    for weight in weights:
+        s = outputs[-1] @ weight
+        outputs.append(np.asarray(f(s), s.dtype))
+        slopes.append(np.asarray(slope_of(s), s.dtype))
+        if not outputs[-1].shape == slopes[-1].shape == s.shape:
+            raise ValueError(f"activation must be functions that keep a shape, got {outputs[-1].shape} and "
+                             f"{slopes[-1].shape} for {s.shape}")  # fmt: skip
+    for k in reversed(range(len(weights))):
+        gradient = gradient * slopes[k]
+        weight_gradient = outputs[k].T @ gradient / len(inputs)
+        output, slope = outputs[k + 1], slopes[k]
+        traces.append(_Trace(f"layer {k + 1}", weights[k], output, slope, steepest, gradient, weight_gradient))
+        gradient = gradient @ weights[k].T
+    return traces[::-1]
+
+
+def _report(init: str, activation: str, batch: int, seed: Any, traces: Sequence[_Trace], jacobian: bool) -> Report:
+    layers = tuple(_measure(trace, jacobian) for trace in traces)
+    outputs = [trace.output[np.isfinite(trace.output)] for trace in traces]
+    gradients = [trace.gradient[np.isfinite(trace.gradient)] for trace in traces]
+    low, high = min(float(x.min(initial=inf)) for x in outputs), max(float(x.max(initial=-inf)) for x in outputs)
+    reach = 3 * max((layer.gradient for layer in layers if isfinite(layer.gradient)), default=0.0)
+    histograms = _histograms(outputs, low, high), _histograms(gradients, -reach, reach)
+    return Report(init, activation, batch, seed, layers, *histograms)
+
+
+def _measure(trace: _Trace, jacobian: bool) -> Layer:
+    name, weight, z, slope, steepest, gradient, weight_gradient, is_dense = trace
+    saturated = nan if slope is None else float((abs(slope) < 0.01 * steepest).mean())
+    singular = _mean_singular(weight * slope[0]) if jacobian and is_dense and slope is not None else nan
+    mean = float(z.mean(dtype=np.float64)) if np.isfinite(z).all() else nan
+    return Layer(name, z.shape[1], len(weight) * _std(weight) ** 2, mean, _std(z), saturated, _std(gradient),
+                 nan if weight_gradient is None else _std(weight_gradient), singular, count_distinct(z))  # fmt: skip
+
+
+def _std(x: Array) -> float:
+    return float(x.std(dtype=np.float64)) if np.isfinite(x).all() else inf
+
+
+def _mean_singular(matrix: Array) -> float:
+    """By the eigenvalues of the smaller Gram matrix, in a third of an SVD's time; float64 keeps 1e-8 of the largest."""
+    if not np.isfinite(matrix).all():
+        return nan
+    matrix = matrix.astype(np.float64)
+    gram = matrix @ matrix.T if matrix.shape[0] <= matrix.shape[1] else matrix.T @ matrix
+    return float(np.sqrt(np.maximum(np.linalg.eigvalsh(gram), 0)).mean())
+
+
+def count_distinct(z: Array) -> int:
+    """Columns that differ by more than rounding does: BLAS may sum the last ones of a matrix in another order."""
+    z = np.nan_to_num(z)
+    mark = np.random.default_rng(0).standard_normal(len(z), np.float32) @ z
+    z = z[:, np.argsort(mark)]  # equal columns are neighbours now
+    return 1 + int((abs(np.diff(z, axis=1)).max(axis=0) > 1e-5 * abs(z).max()).sum())
+
+
+def _histograms(arrays: Sequence[Array], low: float, high: float) -> Histograms:
+    if not low < high:
+        low, high = (low - 1, low + 1) if low == high else (-1, 1)
+    edges = np.linspace(low, high, 102)  # an odd number of bins: zero is in the middle of one
+    # Exact zeros, half of a rectifier's, would hide the rest.
+    return edges, [np.histogram(x[x != 0], edges)[0] / (max(1, x.size) * (edges[1] - edges[0])) for x in arrays]
+
+
+def propagate(
+    widths: Sequence[int],
+    activation: Activation,
+    init: Rule = "xavier_uniform",
+    *,
+    inputs: Any = None,
+    batch: int = 256,
+    seed: Seed = 0,
+    jacobian: bool = True,
+    **parameters: Any,
+) -> Report:
+    """Push a batch through a dense network and a random gradient back, and measure what becomes of both.
+
+    Parameters
+    ----------
+    widths : sequence of ints
+        The inputs' width, then that of each layer: d + 1 ints >= 1 for d layers.
+    activation : str or pair of functions
+        "sigmoid", "tanh", "softsign", "hard_tanh", "relu", "leaky_relu" (of slope 0.01), "gelu", "silu", "linear", or
+        (f, f'), both of the pre-activation, an array of any shape, which they keep.
+    init : str, function or mapping
+        An initialiser or its name; "old_heuristic" for U[-1/sqrt(fan_in), 1/sqrt(fan_in)]; a dict with "init" and
+        parameters.
+    inputs : array of shape (k, widths[0]), optional
+        By default `batch` rows of normal values of std 1.
+    batch : int
+        >= 1; of no effect where `inputs` are given.
+    seed
+        As in :func:`xavier_uniform`: the weights of layer i are
+        ``Table((widths[i - 1], widths[i]), init, seed=seed, name=f"layer {i}")``.
+    jacobian : bool
+        Whether to find the layers' mean singular values, which takes most of the time.
+    **parameters
+        The initialiser's own, such as gain.
+
+    Returns
+    -------
+    Report
+        Values that overflow float32 are no error: they are inf and nan in it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what is not as above, before anything is computed.
+
+    Examples
+    --------
+    Glorot and Bengio's section 4.2: the factors of a tanh layer forward and backward, and its mean singular value.
+
+    >>> for init in "old_heuristic", "xavier_uniform":
+    ...     report = propagate([300] * 6, "tanh", init)
+    ...     print(f"{init:<14} {report.forward:.1f} {report.backward:.1f} {report.layers[-1].singular:.1f}")
+    old_heuristic  0.6 0.5 0.5
+    xavier_uniform 0.8 0.8 0.8
+    """
+    widths, (label, f, slope_of) = _check_widths(widths), _check_activation(activation)
+    title, keywords = _check_rule(init, parameters)
+    seed = resolve_seed(seed)
+    if inputs is None:
+        x = Table((check_count("batch", batch), widths[0]), "normal", seed=seed, name="inputs").read()
+    else:
+        x = _check_inputs(inputs, widths[0])
+    weights = _weights(widths, seed, keywords)
+    gradient = Table((len(x), widths[-1]), "normal", seed=seed, name="gradient").read()
+    with np.errstate(all="ignore"):
+        traces = _run(x, weights, f, slope_of, gradient)
+        return _report(title, label, len(x), seed, traces, jacobian)
+
+
+def compare(
+    widths: Sequence[int],
+    activation: Activation,
+    inits: Iterable[Rule] | Mapping[str, Rule] | None = None,
+    **keywords: Any,
+) -> Comparison:
+    """The reports of one network by several schemes, over the same inputs and the same gradient.
+
+    Parameters
+    ----------
+    widths, activation
+        As in :func:`propagate`.
+    inits : iterable of inits, or mapping of labels to inits, optional
+        As in :func:`propagate`; by default ``SCHEMES``: zeros, one random value, N(0, 1), the old heuristic, Xavier's
+        three, He's and LeCun's normal.
+    **keywords
+        inputs, batch, seed, jacobian, as in :func:`propagate`.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`propagate`.
+
+    Examples
+    --------
+    Zeros and one same value leave the neurons of a layer alike.
+
+    >>> compared = compare([100, 100, 100], "sigmoid", ["zeros", "random_constant", "xavier_normal"])
+    >>> {init: [layer.distinct for layer in report.layers] for init, report in compared.reports.items()}
+    {'zeros': [1, 1], 'random_constant': [1, 1], 'xavier_normal': [100, 100]}
+    """
+    rules = SCHEMES if inits is None else inits
+    if isinstance(rules, str) or not isinstance(rules, Iterable):
+        raise TypeError(f"inits must be a list of initialisers, got {rules!r}: put it into one")
+    labelled = dict(rules) if isinstance(rules, Mapping) else {_check_rule(rule, {})[0]: rule for rule in rules}
+    if not labelled:
+        raise ValueError(f"inits must name at least one initialiser, got {inits!r}")
+    keywords["seed"] = resolve_seed(keywords.get("seed", 0))
+    return Comparison({label: propagate(widths, activation, rule, **keywords) for label, rule in labelled.items()})
+
+
+def suggest(
+    activation: Activation, widths: Sequence[int] = (256,) * 9, *, batch: int = 64, seed: Seed = 0
+) -> Suggestion:
+    """The scheme and gain that keep the variances of activations and gradients closest to level from layer to layer.
+
+    Found by trying gains from 1/8 to 16 with Xavier and with LeCun, of which He is a multiple, with fan_in and fan_out:
+    the best has the least mean square of the logarithms of the stds' factors from layer to layer, forward and backward.
+
+    Parameters
+    ----------
+    activation, widths, batch, seed
+        As in :func:`propagate`. With equal widths all schemes are the same, and Xavier is named.
+
+    Returns
+    -------
+    Suggestion
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`propagate`, and where no gain lets anything through.
+
+    Examples
+    --------
+    He et al. (2015) derive sqrt(2) for the rectifier.
+
+    >>> found = suggest("relu")
+    >>> found.init, round(found.gain, 1)
+    ('xavier_uniform', 1.4)
+    """
+    widths, (_, f, slope_of), seed = _check_widths(widths), _check_activation(activation), resolve_seed(seed)
+    x = Table((check_count("batch", batch), widths[0]), "normal", seed=seed, name="inputs").read()
+    gradient = Table((batch, widths[-1]), "normal", seed=seed, name="gradient").read()
+    schemes: list[dict[str, Any]] = [{"init": "xavier_uniform"}]
+    if len(set(widths)) > 1:
+        schemes += [{"init": "lecun_uniform", "mode": mode} for mode in ("fan_in", "fan_out")]
+
+    def badness(weights: list[Array], exponent: float) -> float:
+        scale = np.float32(2**exponent)
+        with np.errstate(all="ignore"):
+            traces = _run(x, [scale * weight for weight in weights], f, slope_of, gradient)
+            stds = np.array([[_std(trace.output), _std(trace.gradient)] for trace in traces])
+            logs = np.diff(np.log(stds), axis=0)
+        return float(np.mean(logs**2)) if logs.size and np.isfinite(logs).all() else inf
+
+    best: tuple[float, float, dict[str, Any]] = inf, 0.0, {}
+    for scheme in schemes:
+        weights = _weights(widths, seed, scheme)
+        trials, found = list(np.arange(-3, 4.5, 0.5)), (inf, 0.0)
+        for step in (0.25, 0.125, 0.06, 0.03, 0.015, 0.0):
+            found = min(found, *((badness(weights, float(exponent)), float(exponent)) for exponent in trials))
+            trials = [found[1] - step, found[1] + step]
+        if found[0] < 0.95 * best[0]:  # where all widths shrink alike, the schemes differ by a gain alone
+            best = (*found, scheme)
+    if best[0] == inf:
+        raise ValueError(f"activation must let signals and gradients through two layers or more, got {activation!r}")
+    parameters = best[2] | {"gain": round(2 ** best[1], 2)}
+    init = parameters.pop("init")
+    return Suggestion(init, parameters, propagate(widths, activation, init, batch=batch, seed=seed, **parameters))
+
+
+def explain(
+    widths: Sequence[int],
+    activation: Activation = "tanh",
+    *,
+    inits: Iterable[Rule] = ("zeros", "random_constant", "normal", "old_heuristic", "xavier_uniform", "he_normal"),
+    plot: str | os.PathLike[str] | None = None,
+    **keywords: Any,
+) -> str:
+    """What each scheme does to a network, in plain sentences with the figures of this run.
+
+    Parameters
+    ----------
+    widths, activation, inits
+        As in :func:`compare`.
+    plot : str or path, optional
+        Where to draw :meth:`Comparison.plot` too.
+    **keywords
+        inputs, batch, seed, jacobian, as in :func:`propagate`.
+
+    Returns
+    -------
+    str
+        Lines.
+
+    Raises
+    ------
+    TypeError, ValueError, ImportError, OSError
+        As :func:`propagate` and :meth:`Report.plot`.
+
+    Examples
+    --------
+    >>> print(explain([200] * 3, "tanh", inits=["zeros", "old_heuristic"]))  # doctest: +ELLIPSIS
+    A network of 2 layers, tanh, widths 200 x 3: 256 inputs go forward, a random gradient comes back.
+    zeros: all neurons of a layer are alike, so that training cannot make them differ; nothing arrives at the top.
+    old_heuristic: fan_in Var[W] is 0.33; activations shrink on the way up, std 0.46 to 0.25, a factor of 0.5...
+    Closest to level is xavier_uniform(gain=...
+    """
+    if plot is not None:
+        _check_plot(plot)
+    compared = compare(widths, activation, inits, **keywords)
+    if plot is not None:
+        compared.plot(plot)
+    first = next(iter(compared.reports.values()))
+    size = f"{len(first.layers)} layer{'s' if len(first.layers) > 1 else ''}, {first.activation}"
+    lines = [f"A network of {size}, widths {_widths_text(widths)}: {first.batch} inputs go forward, a random gradient "
+             "comes back."]  # fmt: skip
+    lines += [f"{name}: {_story(report)}" for name, report in compared.reports.items()]
+    if len(first.layers) > 1:
+        found = suggest(activation, widths, seed=first.seed)
+        lines += [f"Closest to level is {found.report.init}: {_story(found.report)}"]
+    return "\n".join(lines)
+
+
+def _widths_text(widths: Iterable[int]) -> str:
+    runs = ((width, len(list(run))) for width, run in groupby(widths))
+    return ", ".join(f"{width} x {count}" if count > 1 else str(width) for width, count in runs)
+
+
+def _story(report: Report) -> str:
+    first, last = report.layers[0], report.layers[-1]
+    worst = max(report.layers, key=lambda layer: layer.saturated)
+    alike = all(layer.distinct == 1 for layer in report.layers)
+    if report.overflow:
+        return f"values overflow float32, first in {report.overflow}."
+    parts = [f"fan_in Var[W] is {' to '.join(dict.fromkeys(f'{layer.weight:.2f}' for layer in (first, last)))}"]
+    if alike:
+        parts = ["all neurons of a layer are alike, so that training cannot make them differ"]
+    if not last.std or not first.gradient:
+        parts += [f"nothing arrives at the {'bottom' if last.std else 'top'}"]
+    if worst.saturated >= 0.01:
+        parts += [f"{worst.saturated:.0%} of {worst.name} is saturated"]
+    for what, begin, end, factor in (
+        ("activations {} on the way up", first.std, last.std, report.forward),
+        ("gradients {} on the way down", last.gradient, first.gradient, report.backward),
+    ):
+        if isfinite(factor) and not alike:
+            verb = "stay level" if abs(log(factor)) < 0.05 else "shrink" if factor < 1 else "grow"
+            parts += [f"{what.format(verb)}, std {begin:.2g} to {end:.2g}, a factor of {factor:.2f} a layer"]
+    if isfinite(last.singular) and not alike:
+        singular = np.mean([layer.singular for layer in report.layers])
+        parts += [f"the mean singular value of a layer's Jacobian is {singular:.2f}"]
+    return "; ".join(parts) + "."
+
+
+def parse_layers(text: str) -> tuple[int, ...]:
+    """Widths from a text: "784,512x3,10" names each, and a single "1000x5" is 5 layers of 1000 on 1000 inputs.
+
+    Raises
+    ------
+    ValueError
+        For another text.
+
+    Examples
+    --------
+    >>> parse_layers("784,512x3,10"), parse_layers("100x2")
+    ((784, 512, 512, 512, 10), (100, 100, 100))
+    """
+    widths: list[int] = []
+    parts = text.split(",")
+    for part in parts:
+        width, x, count = part.strip().partition("x")
+        if not (width.isdecimal() and (count.isdecimal() if x else True)):
+            raise ValueError(f"layers must be widths, such as 1000x5 or 784,512x3,10, got {text!r}")
+        widths += [int(width)] * (int(count) if x else 1)
+    return tuple(widths + widths[-1:] if len(parts) == 1 and "x" in text else widths)
+
+
+def propagate_module(model: Any, inputs: Any, *, seed: Seed = 0, jacobian: bool = True) -> Report:
+    """:func:`propagate` for any ``torch.nn.Module``, by hooks: a layer is a module whose weight has two axes or more.
+
+    Its activations are those of the next elementwise module (``Tanh``, ``ReLU``, ...), or its own outputs where another
+    weight comes before one; what functions do, such as ``torch.relu``, is not seen. The neurons of a convolution are
+    its channels. Parameters, their gradients, buffers and torch's generator stay as they are.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Whose output is a tensor.
+    inputs : torch.Tensor or array
+        What it is called with, finite, samples along the first axis.
+    seed
+        Of the random gradient.
+    jacobian : bool
+        As in :func:`propagate`; dense layers alone have one here.
+
+    Returns
+    -------
+    Report
+        As that of :func:`propagate` where the model is a chain of ``Linear`` and elementwise modules.
+
+    Raises
+    ------
+    TypeError, ValueError, ImportError
+        For what is not as above, or a model that calls no such module.
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.Tanh(), torch.nn.Linear(16, 4))
+    >>> report = propagate_module(model, torch.ones(32, 8))
+    >>> [(layer.name, layer.width) for layer in report.layers]
+    [('0', 16), ('2', 4)]
+    """
+    try:
+        import torch
+    except ImportError:
+        raise ImportError("propagate_module needs PyTorch: pip install torch") from None
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    x = torch.as_tensor(inputs)
+    if x.is_floating_point() and not torch.is_tensor(inputs):
+        x = x.to(next((p.dtype for p in model.parameters() if p.is_floating_point()), x.dtype))
+    if not x.ndim or not len(x):
+        raise ValueError(f"inputs must have samples along their first axis, got the shape {tuple(x.shape)}")
+    if x.is_floating_point() and not bool(torch.isfinite(x).all()):
+        raise ValueError("inputs must be finite, got NaN or infinity: clean them first")
+    seed = resolve_seed(seed)
+    elementwise = tuple(getattr(torch.nn, name) for name in _MODULES)
+    names = {module: name for name, module in model.named_modules()}
+    calls: list[SimpleNamespace] = []  # of modules with a weight
+
+    def before(module: Any, args: Any) -> None:  # what acts in place has not acted yet
+        if calls and calls[-1].f is None:
+            call = calls[-1]
+            call.f, call.s, call.dense = module, args[0].detach().clone(), call.dense and args[0] is call.handed
+
+    def after(module: Any, args: Any, output: Any) -> Any:
+        if calls and calls[-1].f is module:
+            calls[-1].z = output.detach().clone()
+        weight = getattr(module, "weight", None)
+        if not torch.is_tensor(weight) or weight.ndim < 2 or isinstance(module, torch.nn.Embedding):
+            return None
+        out = output if output.requires_grad else output.detach().requires_grad_()
+        dense = isinstance(module, torch.nn.Linear) and out.ndim == 2
+        calls.append(
+            SimpleNamespace(module=module, weight=weight, out=out, handed=out.clone(), z=out, f=None, dense=dense)
+        )
+        return calls[-1].handed
+
+    def slope_of(f: Any, s: Any) -> Any:
+        s = s.clone().requires_grad_()
+        return torch.autograd.grad(f.forward(s.clone()).sum(), s)[0]
+
+    def neurons(call: Any, tensor: Any) -> Any:  # (samples, neurons)
+        axis = 1 if hasattr(call.module, "kernel_size") else -1
+        return numpy(tensor.movedim(axis, -1).flatten(0, -2))
+
+    def numpy(tensor: Any) -> Any:
+        return tensor.detach().float().cpu().numpy()
+
+    hooks = [module.register_forward_hook(after) for module in names]
+    hooks += [module.register_forward_pre_hook(before) for module in names if isinstance(module, elementwise)]
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    try:
+        with torch.enable_grad(), torch.random.fork_rng(devices=[]):
+            output = model(x)
+        if not torch.is_tensor(output) or not output.is_floating_point():
+            raise TypeError(f"model must return a tensor of floats, got {type(output).__name__}: wrap it")
+        if not calls:
+            raise ValueError(f"model must call a module whose weight has two axes or more, got {type(model).__name__}")
+        g = torch.from_numpy(Table(tuple(output.shape), "normal", seed=seed, name="gradient").read()).to(output)
+        of = [call.out for call in calls] + [call.weight if call.weight.requires_grad else call.out for call in calls]
+        gradients = torch.autograd.grad(output, of, g, allow_unused=True, materialize_grads=True)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        with torch.no_grad():
+            for buffer, saved in buffers:
+                buffer.copy_(saved)
+    traces = []
+    for call, gradient, of_weight in zip(calls, gradients, gradients[len(calls) :], strict=False):
+        weight = call.weight.transpose(0, 1) if getattr(call.module, "transposed", False) else call.weight
+        with torch.enable_grad():
+            slope = None if call.f is None else neurons(call, slope_of(call.f, call.s))
+            steepest = (
+                nan if call.f is None else float(slope_of(call.f, torch.from_numpy(_GRID).to(call.s)).abs().max())
+            )
+        weight_gradient = numpy(of_weight) / len(x) if call.weight.requires_grad else None
+        traces.append(_Trace(names[call.module], numpy(weight.flatten(1).T), neurons(call, call.z), slope, steepest,
+                             neurons(call, gradient), weight_gradient, call.dense))  # fmt: skip
+    fs = dict.fromkeys(type(call.f).__name__ for call in calls if call.f is not None)
+    with np.errstate(all="ignore"):
+        return _report(type(model).__name__, ", ".join(fs) or "unknown", len(x), seed, traces, jacobian)
+
+
+# ---- checks
+
+
+def _check_widths(widths: Any) -> tuple[int, ...]:
+    if isinstance(widths, (str, bytes)) or not isinstance(widths, Iterable):
+        raise TypeError(f"widths must be a sequence of ints, got {widths!r}: the inputs' width, then one a layer")
+    checked = tuple(check_count("each of widths", width) for width in widths)
+    if len(checked) < 2:
+        raise ValueError(f"widths must be two ints or more, got {widths!r}: the inputs' width, then one a layer")
+    return checked
+
+
+def _check_activation(activation: Any) -> tuple[str, Function, Function]:
+    if isinstance(activation, str):
+        if activation not in ACTIVATIONS:
+            known = ", ".join(ACTIVATIONS)
+            raise ValueError(f"activation must be one of {known}, or a pair of functions, got {activation!r}")
+        return activation, *ACTIVATIONS[activation]
+    if not (isinstance(activation, tuple) and len(activation) == 2 and all(map(callable, activation))):
+        raise TypeError(f"activation must be a name or a pair of functions (f, f'), got {activation!r}")
+    return getattr(activation[0], "__name__", "f"), *activation
+
+
+def _check_rule(init: Any, parameters: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """A label, and a Table's arguments."""
+    rule = SCHEMES.get(init, init) if isinstance(init, str) else init
+    keywords = {**(rule if isinstance(rule, Mapping) else {"init": rule}), **parameters}
+    name = keywords["init"] = getattr(keywords.get("init"), "__name__", keywords.get("init"))
+    if not isinstance(name, str) or name not in INITIALIZERS:
+        raise ValueError(f"init must be one of old_heuristic, {', '.join(INITIALIZERS)}; got {name!r}")
+    for reserved in ("shape", "seed", "name", "dtype"):
+        if reserved in keywords:
+            raise TypeError(f"parameters must be the initialiser's own, such as gain, got {reserved!r}: leave it out")
+    label, own = (init, parameters) if isinstance(init, str) else (name, {**keywords})
+    text = ", ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in own.items() if k != "init")
+    return f"{label}({text})" if text else label, keywords
+
+
+def _check_inputs(inputs: Any, width: int) -> Array:
+    try:
+        array = np.asarray(inputs)
+    except ValueError:  # rows of several lengths
+        array = np.empty(0, object)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"inputs must be an array of real numbers, got {type(inputs).__name__} of {array.dtype}")
+    if array.ndim != 2 or array.shape[1] != width or not len(array):
+        raise ValueError(f"inputs must have the shape (samples, {width}), got {array.shape}: widths begin with theirs")
+    with np.errstate(over="ignore"):
+        array = array.astype(np.float32)
+    bad = array.size - np.count_nonzero(np.isfinite(array))
+    if bad:
+        raise ValueError(f"inputs must be finite in float32, got {bad} NaN or infinite values: clean or scale them")
+    return array
+
+
+def _check_plot(path: Any) -> None:
+    """Before the work: matplotlib, and the folder."""
+    new_figure()
+    folder = os.path.dirname(os.fspath(path))
+    if folder and not os.path.isdir(folder):
+        raise FileNotFoundError(f"a plot must go to a folder that exists, got {os.fspath(path)!r}: make the folder")
+
+
+# ---- pictures
+
+_LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
+
+
+def _draw(reports: Mapping[str, Report], path: str | os.PathLike[str]) -> None:
+    """In the manner of Glorot and Bengio's figures 6 and 7, and below them the variances by depth."""
+    _check_plot(path)
+    shown = {label: report for label, report in reports.items() if 0 < report.layers[0].gradient < inf}
+    figure = new_figure(figsize=(10, 2.6 * len(shown) + 3.9), layout="constrained")
+    axes = figure.subplots(len(shown) + 1, 2, squeeze=False)
+    for (label, report), pair in zip(shown.items(), axes, strict=False):
+        chosen = sorted({round(k) for k in np.linspace(0, len(report.layers) - 1, 6)})
+        for ax, what in zip(pair, ("activations", "gradients"), strict=True):
+            edges, densities = getattr(report, what)
+            for k, layer in enumerate(chosen):
+                x, name = (edges[1:] + edges[:-1]) / 2, report.layers[layer].name
+                ax.plot(x, densities[layer], label=name, **_style(k, len(chosen)))
+            ax.set(title=f"{label}, {report.activation}: {what}", ylabel="density", ylim=(0, None))
+        pair[1].legend(fontsize="small")
+    for ax, name, title in zip(axes[-1], ("std", "gradient"), ("activations", "gradients dC/ds"), strict=True):
+        logs = [0.0]
+        for k, (label, report) in enumerate(reports.items()):
+            stds = np.array([getattr(layer, name) for layer in report.layers])
+            variances = np.where((stds > 0) & (stds < inf), stds, nan) ** 2
+            logs = [*logs, *np.log10(variances[variances > 0])]
+            note = f" (overflow in {report.overflow})" if report.overflow else "" if stds.all() else " (0)"
+            depth = range(1, len(stds) + 1)
+            ax.plot(depth, variances, marker="osv^Dx*P"[k % 8], label=label + note, **_style(k, len(reports)))
+        low, high = min(logs[1:] or logs), max(logs[1:] or logs)
+        margin = max(0.2 + 0.04 * (high - low), 1 - (high - low) / 2)  # two decades or more: what is level looks level
+        ax.set(yscale="log", ylim=(10 ** (low - margin), 10 ** (high + margin)))
+        ax.set_xlim(0.8 - 0.02 * len(stds), 0.2 + 1.02 * len(stds))
+        ax.set(title=f"variance of the {title}", xlabel="layer")
+        ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    figure.legend(*axes[-1][0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize="small")
+    figure.savefig(path, dpi=100)
+
+
+def _style(k: int, count: int) -> dict[str, Any]:
+    """Apart in grey print too: both lightness and dashes change."""
+    from matplotlib import colormaps
+
+    return {"color": colormaps["viridis"](0.8 * k / max(1, count - 1)), "linestyle": _LINES[k % len(_LINES)]}
