@@ -31,7 +31,7 @@ pytest.importorskip("fcntl", reason="xavierfast.files needs a POSIX system")
 from xavierfast import files, pieces
 from xavierfast.files import FormatError, create, estimate, inspect, load, resume, tables_of, verify
 
-BLOCK = pieces.BLOCK
+BLOCK = 1 << 19
 FORMATS = [".npy", ".bin", ".safetensors"]
 MIXED = {
     "a.half": Table((33, 7), "normal", std=0.1, seed=3, name="a.half", dtype="float16"),
@@ -118,6 +118,12 @@ def stop_after(calls):
 def unfinished(path, tables, calls=5, **options):
     with pytest.raises(Stop):
         create(path, tables, threads=1, progress=stop_after(calls), **options)
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    """So that small tables have several."""
+    monkeypatch.setattr(pieces, "BLOCK", BLOCK)
 
 
 @pytest.fixture
@@ -1213,7 +1219,7 @@ def test_a_disk_that_fills_meanwhile(tmp_path):
         files.fallocate = lambda fd, nbytes: ENOSYS
 
         def hog(done, total):
-            if done == 524288:
+            if done == 1 << 20:
                 try:
                     with open("hog", "wb", buffering=0) as file:
                         while file.write(bytes(65536)):

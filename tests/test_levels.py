@@ -138,3 +138,24 @@ def test_gather(level):
             level.gather(*source[:2], KEY, source[2], out, 300, n - begin, layout, index)
             assert base.tobytes()[begin * 4 :] == expected(source, 300 + begin, n - begin)
             assert np.count_nonzero(memory == -9) == memory.size - (n - begin)
+
+
+@pytest.mark.parametrize("form", [kernels.FLOAT32, kernels.FLOAT64, kernels.FLOAT16])
+@pytest.mark.parametrize("position", [0, 3, 255, 256, 2**31 - 1, 2**34 + 7])
+@pytest.mark.parametrize("n", [0, 1, 7, 256, 257, 1000])
+def test_equals_sees_every_byte(level, form, position, n):
+    """What a level has filled it finds equal, at any address, and not if one bit differs."""
+    p = (0.5 * 2.0**-31, 65535.0) if form != kernels.FLOAT64 else (0.5 * 2.0**-62,)
+    size = {kernels.FLOAT32: 4, kernels.FLOAT64: 8, kernels.FLOAT16: 2}[form]
+    data = np.zeros(n * size + 1, np.uint8)[1:]
+    level.fill(kernels.UNIFORM, form, bytes(range(32)), p, data.ctypes.data, position, n)
+
+    def equal():
+        return level.equals(kernels.UNIFORM, form, bytes(range(32)), p, data.ctypes.data, position, n)
+
+    assert equal() is True
+    for place in {0, data.size // 2, data.size - 1} if n else ():
+        data[place] ^= 1
+        assert equal() is False
+        data[place] ^= 1
+    assert n == 0 or not level.equals(kernels.UNIFORM, form, bytes(32), p, data.ctypes.data, position, n)

@@ -509,7 +509,7 @@ def test_torchrec_style_init_fn_of_a_row_shard():
 def test_without_torch_it_says_what_to_install(tmp_path):
     (tmp_path / "torch.py").write_text("raise ImportError('none', name='torch')")
     done = subprocess.run(
-        [sys.executable, "-P", "-c", "import sys; sys.path.insert(0, sys.argv[1]); import xavierfast.torch", str(tmp_path)],
+        [sys.executable, "-P", "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import xavierfast.torch"],
         capture_output=True, text=True,
     )  # fmt: skip
     assert "ImportError: xavierfast.torch needs PyTorch: pip install torch" in done.stderr

@@ -73,7 +73,7 @@ def verify(
     tensor : str, optional
         Look at this one alone.
     sample : int, optional
-        Look at so many blocks of 512 KiB, chosen at random.
+        Look at so many blocks of 1 MiB, chosen at random.
     report : str or path, optional
         Write a .npy file of bools there, one a row of the one tensor: whether it differs. It must not exist.
     threads, progress

@@ -68,7 +68,7 @@ TABLE, MODEL, PART = "Of one table", "Of a model", "Of a part"
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors alone.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
 Threads = Annotated[int | None, typer.Option(help="Threads. By default as many as the process may use CPUs.", min=1)]
-Sample = Annotated[int | None, typer.Option(help="Look at so many random blocks of 512 KiB, not at all.", min=1)]
+Sample = Annotated[int | None, typer.Option(help="Look at so many random blocks of 1 MiB, not at all.", min=1)]
 Tensor = Annotated[str | None, typer.Option(help="Look at this tensor alone.")]
 Sync = Annotated[bool, typer.Option(help="Wait until the table is on the disk before it gets its name.")]
 

@@ -30,7 +30,6 @@ from .disk import (
     is_open,
     move,
     open_file,
-    pread,
     pwrite,
     read_json,
     remove_temporaries,
@@ -39,7 +38,7 @@ from .disk import (
 from .fans import check_count
 from .fill import check_threads
 from .formats import FormatError, Image, Tables, format_of_path, named, tables_from_recipes, write_image
-from .pieces import BLOCK, Buffers, Check, Pieces, Progress, Span, differences, differing, for_each, recompute
+from .pieces import BLOCK, Buffers, Check, Pieces, Progress, Span, differences, for_each, read_piece, recompute
 from .specs import from_spec, like
 from .table import Table
 
@@ -142,13 +141,10 @@ def _write_piece(span: Span, first: int, last: int, buffers: Buffers) -> None:
 
 def _repair_piece(span: Span, first: int, last: int, buffers: Buffers) -> int:
     """The bytes that had to be written."""
-    data = recompute(span, first, last, buffers.made)
-    begin = span.tensor.begin + first * span.itemsize
-    read = buffers.read[: data.size]
-    if pread(span.fd, read.data, begin) == data.size and not differing(data, read).any():
+    if read_piece(span, first, last, buffers.read)[1]:
         return 0
-    pwrite(span.fd, data.data, begin)
-    return data.size
+    _write_piece(span, first, last, buffers)
+    return (last - first) * span.itemsize
 
 
 # ---- create and resume

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from . import kernels
 from .distributions import (
     DTYPES,
     INITIALIZERS,
@@ -444,6 +445,19 @@ class Table:
         else:
             shape, _, steps = collapse(self._shape, c_steps(self._shape), self._view_steps)
             self._read_runs(first, out, self._position, shape, steps)
+
+    def equals_flat(self, first: int, data: Array) -> bool:
+        """Whether contiguous bytes are those of elements `first`, `first` + 1, ... in C order."""
+        distribution, form, p, limit = self._stream
+        if self._view_steps is None and not limit:
+            count = data.size // self.itemsize
+            return bool(kernels.equals(distribution, form, self.key, p, kernels.address(data), first, count))
+        return bool((self.bytes_flat(first, np.empty_like(data)) == data).all())
+
+    def bytes_flat(self, first: int, out: Array) -> Array:
+        """``read_flat`` into contiguous bytes."""
+        self.read_flat(first, out.view(np.uint16 if self._dtype == "bfloat16" else storage(self._dtype)))
+        return out
 
     def _read_runs(self, first: int, out: Array, position: int, shape: tuple[int, ...], steps: tuple[int, ...]) -> None:
         """The rows that `out` cuts by halves, and all between them at once."""

@@ -1,4 +1,5 @@
 from .portable import address as address
+from .portable import equals as equals
 from .portable import fill as fill
 from .portable import gather as gather
 from .portable import values as values

@@ -16,7 +16,7 @@
 from cpython.buffer cimport PyBUF_STRIDES, PyBuffer_Release, PyObject_GetBuffer
 from libc.math cimport fabs, fabsf, sqrt, sqrtf
 from libc.stdint cimport int16_t, int32_t, int64_t, uint16_t, uint32_t, uint64_t, uintptr_t
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
 cdef extern from "move.h" nogil:
     void move_lines(void* destination, const void* source, size_t size) noexcept
@@ -621,6 +621,25 @@ cdef void fill_contiguous(const stream_t* s, char* out, uint64_t position, uint6
         n -= count
 
 
+cdef bint equals_contiguous(const stream_t* s, const char* data, uint64_t position, uint64_t n) noexcept nogil:
+    cdef scratch_t scratch[BATCH]
+    cdef uint64_t elements = tile_elements(s.form), tile = position // elements, skip = position % elements
+    cdef uint64_t tiles, count, k
+    cdef size_t size = tile_size(s.form) // elements
+    while n:
+        tiles = min((skip + n + elements - 1) // elements, <uint64_t> BATCH)
+        for k in range(tiles):
+            write_tile(s, tile + k, <char*> &scratch + k * elements * size)
+        count = min(tiles * elements - skip, n)
+        if memcmp(<char*> &scratch + skip * size, data, count * size):
+            return False
+        data += count * size
+        tile += tiles
+        skip = 0
+        n -= count
+    return True
+
+
 cdef struct axes_t:
     int ndim, looked_up  # the axis whose indices are ids, or -1
     const int64_t* shape
@@ -723,6 +742,15 @@ def fill(int distribution, int form, bytes key, tuple parameters, uintptr_t out,
     cdef stream_t s = stream_of(distribution, form, key, parameters)
     with nogil:
         fill_contiguous(&s, <char*> out, position, n, streaming)
+
+
+def equals(int distribution, int form, bytes key, tuple parameters, uintptr_t data, uint64_t position, uint64_t n):
+    """Whether the contiguous memory at address `data` holds elements position .. position + n - 1 of a stream."""
+    cdef stream_t s = stream_of(distribution, form, key, parameters)
+    cdef bint same
+    with nogil:
+        same = equals_contiguous(&s, <const char*> data, position, n)
+    return same
 
 
 def gather(

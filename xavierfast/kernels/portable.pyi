@@ -9,6 +9,9 @@ def fill(
     n: int,
     streaming: bool = False,
 ) -> None: ...
+def equals(
+    distribution: int, form: int, key: bytes, parameters: tuple[float, ...], data: int, position: int, n: int
+) -> bool: ...
 def gather(
     distribution: int,
     form: int,
