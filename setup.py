@@ -28,7 +28,8 @@ def extension(module: str, flags: list[str], depends: list[str]) -> Extension:
     )
 
 
-SOURCES = ["xavierfast/kernels/kernels.pxi", "xavierfast/kernels/move.h"]
+ENVIRONMENT = "xavierfast/kernels/environment.h"
+SOURCES = ["xavierfast/kernels/kernels.pxi", "xavierfast/kernels/move.h", ENVIRONMENT]
 DIRECTIVES = {
     "language_level": 3,
     "boundscheck": False,
@@ -38,7 +39,7 @@ DIRECTIVES = {
 }
 setup(
     ext_modules=cythonize(
-        [extension("_cpu", [], [])] + [extension(level, flags, SOURCES) for level, flags in LEVELS.items()],
+        [extension("_cpu", [], [ENVIRONMENT])] + [extension(level, flags, SOURCES) for level, flags in LEVELS.items()],
         build_dir="build/cython",  # no generated C among the sources
         compiler_directives=DIRECTIVES,
     )

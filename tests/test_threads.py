@@ -2,6 +2,7 @@
 
 import ast
 import os
+import platform
 import subprocess
 import sys
 import textwrap
@@ -267,3 +268,68 @@ def test_collapsed_axes():
     assert collapsed(array[::2]) == ((2, 90), (720, 4), (90, 1))
     assert collapsed(array[:1, :1, :1, :, :1])[0] == (1,)
     assert collapsed(np.zeros((3, 4)), (8, 1)) == ((3, 4), (32, 8), (8, 1))
+
+
+# ---- the floating-point environment of the caller
+
+ENVIRONMENT = """
+import ctypes
+import xavierfast as xf
+
+libm = ctypes.CDLL("libm.so.6")
+UPWARD, DOWNWARD, ZERO = 0x800, 0x400, 0xC00
+
+
+def set_and_fill(mode):
+    libm.fesetround(mode)
+
+    def draw():
+        tables = [
+            xf.Table((1 << 19, 3), init, seed=3, dtype=dtype, **parameters)
+            for init, parameters in (
+                ("xavier_uniform", {"gain": 1 / 3}), ("he_normal", {}), ("truncated_normal", {"std": 0.02}),
+                ("truncated_normal", {"std": 0.02, "low": -0.5, "high": 3.1}), ("random_constant", {"bound": 0.1}),
+            )
+            for dtype in ("float32", "float64", "float16")
+        ]
+        return [table.read(index, threads=2).tobytes() for table in tables for index in (..., [5, 100_000])]
+
+    found = draw()
+    assert libm.fegetround() == mode  # the caller's is back
+    return found
+"""
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the numbers of the modes are those of x86")
+@pytest.mark.parametrize("mode", ["UPWARD", "DOWNWARD", "ZERO"])
+def test_a_rounding_mode_changes_no_bit(mode):
+    """Set before the first fill, so that the threads of the pool inherit it."""
+    code = (
+        ENVIRONMENT
+        + """
+import hashlib
+print(hashlib.sha256(b"".join(set_and_fill(MODE))).hexdigest())
+"""
+    )
+    assert run(code.replace("MODE", mode)) == run(code.replace("(MODE)", "(0)"))
+
+
+def test_flush_to_zero_changes_no_bit():
+    torch = pytest.importorskip("torch")
+    tables = [
+        xf.Table((1 << 19, 3), init, seed=3, dtype=dtype, **parameters)
+        for init, parameters in (("uniform", {"bound": 2.0**-20}), ("normal", {"std": 2.0**-22}))
+        for dtype in ("float32", "float16", "float64")
+    ] + [
+        xf.Table(1000, "normal", std=2.0**-80, seed=3),
+        xf.Table(1000, "normal", std=2.0**-900, dtype="float64", seed=3),
+    ]
+    expected = [table[...].tobytes() for table in tables]
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this CPU cannot flush to zero")
+    try:
+        assert np.float32(1e-38) * np.float32(1e-3) == 0
+        assert [table[...].tobytes() for table in tables] == expected
+        assert np.float32(1e-38) * np.float32(1e-3) == 0  # the caller's is back
+    finally:
+        torch.set_flush_denormal(False)

@@ -113,10 +113,10 @@ class Table:
         given = layout is not None or groups != 1 or fan_in is not None or fan_out is not None
         fan = _resolve_fans(whole, layout, groups, fan_in, fan_out) if takes_weight or given else None
         weight = (Weight(*fan, dtype.startswith("complex")),) if takes_weight and fan else ()
-        distribution = function(*weight, **parameters)
+        distribution = kernels.exactly(function, *weight, **parameters)
         self._seed = resolve_seed(seed)
         self.key: bytes = derive_key(self._seed, name)
-        self._stream: Stream = stream(distribution, dtype, self.key)
+        self._stream: Stream = kernels.exactly(stream, distribution, dtype, self.key)
         self._whole = self._shape = whole
         self._view_steps: tuple[int, ...] | None = None  # of the whole: those of C order
         self._position = 0

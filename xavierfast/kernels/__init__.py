@@ -15,7 +15,7 @@ except ImportError as error:
         "pip install ."
     ) from error
 
-__all__ = ["address", "equals", "fill", "gather", "level", "levels", "values"]
+__all__ = ["address", "equals", "exactly", "fill", "gather", "level", "levels", "values"]
 
 # Must match the enums in kernels.pxi.
 WORDS, CONSTANT, UNIFORM, NORMAL, TRUNCATED, WIDE, QUANTILE = range(7)
@@ -32,6 +32,7 @@ if level not in levels:
 _module = import_module(f"{__name__}.{level}")
 address = _module.address
 equals = _module.equals
+exactly = _cpu.exactly
 fill = _module.fill
 gather = _module.gather
 values = _module.values

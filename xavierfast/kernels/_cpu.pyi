@@ -1,1 +1,8 @@
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
 def levels() -> list[str]: ...
+def exactly(function: Callable[P, T], *args: P.args, **keywords: P.kwargs) -> T: ...

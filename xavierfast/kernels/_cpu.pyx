@@ -1,5 +1,11 @@
 # Compiled without level flags: it runs before it is known what this CPU can run.
-"""Which vector instructions this CPU has and this operating system saves."""
+"""Which vector instructions this CPU has and this operating system saves; Python in the default floating point."""
+
+cdef extern from "environment.h" nogil:
+    ctypedef struct fenv_t:
+        pass
+    void enter_default(fenv_t* callers, const void* stream) noexcept
+    void leave_default(const fenv_t* callers) noexcept
 
 cdef extern from *:
     """
@@ -38,3 +44,13 @@ cdef extern from *:
 def levels() -> list:
     """The levels that can run here, the best last."""
     return ["portable"] + ["avx2"] * supports_avx2() + ["avx512"] * supports_avx512()
+
+
+def exactly(function, *args, **keywords):
+    """Call a function in the default floating-point environment, whatever the caller's is."""
+    cdef fenv_t callers
+    enter_default(&callers, NULL)
+    try:
+        return function(*args, **keywords)
+    finally:
+        leave_default(&callers)

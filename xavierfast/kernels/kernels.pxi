@@ -18,6 +18,12 @@ from libc.math cimport fabs, fabsf, sqrt, sqrtf
 from libc.stdint cimport int16_t, int32_t, int64_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcmp, memcpy
 
+cdef extern from "environment.h" nogil:
+    ctypedef struct fenv_t:
+        pass
+    void enter_default(fenv_t* callers, const void* stream) noexcept
+    void leave_default(const fenv_t* callers) noexcept
+
 cdef extern from "move.h" nogil:
     void move_lines(void* destination, const void* source, size_t size) noexcept
     void move_fence() noexcept
@@ -740,16 +746,22 @@ def address(array):
 def fill(int distribution, int form, bytes key, tuple parameters, uintptr_t out, uint64_t position, uint64_t n, bint streaming=False):
     """Write elements position .. position + n - 1 of a stream to the contiguous memory at address `out`."""
     cdef stream_t s = stream_of(distribution, form, key, parameters)
+    cdef fenv_t callers
     with nogil:
+        enter_default(&callers, &s)
         fill_contiguous(&s, <char*> out, position, n, streaming)
+        leave_default(&callers)
 
 
 def equals(int distribution, int form, bytes key, tuple parameters, uintptr_t data, uint64_t position, uint64_t n):
     """Whether the contiguous memory at address `data` holds elements position .. position + n - 1 of a stream."""
     cdef stream_t s = stream_of(distribution, form, key, parameters)
+    cdef fenv_t callers
     cdef bint same
     with nogil:
+        enter_default(&callers, &s)
         same = equals_contiguous(&s, <const char*> data, position, n)
+        leave_default(&callers)
     return same
 
 
@@ -773,8 +785,11 @@ def gather(
     axes.ids = <const int64_t*> ids
     axes.length = length
     cdef int64_t* at = <int64_t*> <char*> place
+    cdef fenv_t callers
     with nogil:
+        enter_default(&callers, &s)
         gather_elements(&s, &axes, <char*> out, position, n, at)
+        leave_default(&callers)
 
 
 def values(int distribution, int form, tuple parameters, uintptr_t words, uintptr_t out, uint64_t tiles):
@@ -782,6 +797,9 @@ def values(int distribution, int form, tuple parameters, uintptr_t words, uintpt
     cdef stream_t s = stream_of(distribution, form, bytes(32), parameters)
     cdef int64_t size = tile_size(form)
     cdef uint64_t k
+    cdef fenv_t callers
     with nogil:
+        enter_default(&callers, &s)
         for k in range(tiles):
             write_values(&s, <const uint32_t*> words + k * TILE, <char*> out + <int64_t> k * size)
+        leave_default(&callers)
