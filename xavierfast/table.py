@@ -13,7 +13,7 @@ steps lie within a larger one, whose fans and values it keeps.
 
 import inspect
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from . import kernels
 from .distributions import (
     DTYPES,
     INITIALIZERS,
+    Distribution,
     Stream,
     Weight,
     density,
@@ -113,10 +114,9 @@ class Table:
         given = layout is not None or groups != 1 or fan_in is not None or fan_out is not None
         fan = _resolve_fans(whole, layout, groups, fan_in, fan_out) if takes_weight or given else None
         weight = (Weight(*fan, dtype.startswith("complex")),) if takes_weight and fan else ()
-        distribution = kernels.exactly(function, *weight, **parameters)
         self._seed = resolve_seed(seed)
         self.key: bytes = derive_key(self._seed, name)
-        self._stream: Stream = kernels.exactly(stream, distribution, dtype, self.key)
+        distribution, self._stream = kernels.exactly(_draw, function, weight, parameters, dtype, self.key)
         self._whole = self._shape = whole
         self._view_steps: tuple[int, ...] | None = None  # of the whole: those of C order
         self._position = 0
@@ -538,6 +538,13 @@ def _strides_as_one(array: Array, place: Place) -> tuple[int, ...] | None:
     sizes = array.shape[looked_up]
     _, strides, _ = collapse(sizes, array.strides[looked_up], c_steps(sizes))
     return (*array.strides[:axis], *strides, *array.strides[axis + count :]) if len(strides) == 1 else None
+
+
+def _draw(
+    function: Callable[..., Distribution], weight: tuple[Weight, ...], own: dict[str, Any], dtype: str, key: bytes
+) -> tuple[Distribution, Stream]:
+    distribution = function(*weight, **own)
+    return distribution, stream(distribution, dtype, key)
 
 
 # ---- checks

@@ -1,0 +1,262 @@
+"""Faults planted one at a time into a copy of the sources, each of which the tests must catch:
+``python benches/faults.py [WORDS OF A FAULT'S NAME]``. Needs a compiler; about five minutes on one core."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+KERNELS = "xavierfast/kernels/kernels.pxi"
+FILL, TABLE = "xavierfast/fill.py", "xavierfast/table.py"
+STREAMS, DISTRIBUTIONS = "xavierfast/streams.py", "xavierfast/distributions.py"
+# The quickest first: the first that fails ends the run.
+TESTS = (
+    "tests/test_known_answers.py",
+    "tests/test_levels.py",
+    "tests/test_threads.py::test_pieces_cover_all_once",
+    "tests/test_threads.py::test_an_exception_stops_all_and_is_raised",
+    "tests/test_threads.py::test_collapsed_axes",
+    "tests/test_goldens.py",
+    "tests/test_invariance.py",
+    "tests/test_table.py::test_numpys_rules",
+    "tests/test_table.py::test_far_positions",
+    "tests/test_table.py::test_large_reads",
+    "tests/test_table.py::test_chunks",
+    "tests/test_table.py::test_small_floats",
+    "tests/test_table.py::TestComplex",
+    "tests/test_truncated.py",
+    "tests/test_table.py::test_all_indices",
+)
+# Name, file, what stands there exactly once, and what takes its place.
+FAULTS = [
+    # ---- words
+    (
+        "a rotation by one bit less",
+        KERNELS,
+        "b[0] = b[0] << 7 | b[0] >> 25",
+        "b[0] = b[0] << 6 | b[0] >> 26",
+    ),
+    ("a wrong word in a quarter round", KERNELS, "quarter_round(x3, x4, x9, xe)", "quarter_round(x3, x4, x9, xf)"),
+    ("two words of the key exchanged", KERNELS, "x4 = k0; x5 = k1;", "x4 = k1; x5 = k0;"),
+    ("bytes of the key exchanged", KERNELS, "k[4 * j] | k[4 * j + 1] << 8", "k[4 * j + 1] | k[4 * j] << 8"),
+    ("no feed-forward of a word", KERNELS, "w[96 + lane] = x6 + k2", "w[96 + lane] = x6"),
+    ("a 32-bit block counter", KERNELS, "high = <uint32_t> (tile >> 28)", "high = 0"),
+    ("a word's lanes in the wrong order", KERNELS, "w[16 + lane] = x1", "w[31 - lane] = x1"),
+    ("a lane counts another's block", KERNELS, "xc = low + lane;", "xc = low + (lane ^ 1);"),
+    # ---- values
+    (
+        "no | 1 in float32 uniforms",
+        KERNELS,
+        "v[j] = <float> (<int32_t> w[j] | 1) * scale",
+        "v[j] = <float> <int32_t> w[j] * scale",
+    ),
+    ("no | 1 in 62 bits", KERNELS, "<double> <int32_t> (b >> 1 | 1)", "<double> <int32_t> (b >> 1)"),
+    ("no | 2 in the angle", KERNELS, "(word << 2 | 2)", "(word << 2)"),
+    ("the radius loses precision near 0", KERNELS, "1 - a if x < 0 else a, -a))", "1 - a if x < 0 else a, 1 - a - 1))"),
+    ("a digit of a coefficient", KERNELS, "- <float> 0.399261277287", "- <float> 0.399261577287"),
+    (
+        "a fused multiply-add",
+        KERNELS,
+        "d = d * y + <float> 0.0697980427473",
+        "d = <float> (<double> d * y + <double> <float> 0.0697980427473)",
+    ),
+    ("a float64 sum regrouped", KERNELS, "return f - s * (f - t * z) +", "return f - (s * f - s * t * z) +"),
+    (
+        "the quadrant's swap from a wrong bit",
+        KERNELS,
+        "<uint32_t> (<int32_t> word >> 31)",
+        "<uint32_t> (<int32_t> (word << 1) >> 31)",
+    ),
+    ("the quadrant's sign on the sine", KERNELS, "p.u ^= word << 1 &", "q.u ^= word << 1 &"),
+    ("Box and Muller's halves exchanged", KERNELS, "* std, v + j, v + j + HALF)", "* std, v + j + HALF, v + j)"),
+    (
+        "float64 radius and angle exchanged",
+        KERNELS,
+        "turn64(w[j + 64], w[j + 192], radius64(w[j], w[j + 128])",
+        "turn64(w[j], w[j + 128], radius64(w[j + 64], w[j + 192])",
+    ),
+    (
+        "no lower bound of a truncated normal",
+        KERNELS,
+        "q * q * (n / d)) * std\n        t = low if t < low else t\n",
+        "q * q * (n / d)) * std\n",
+    ),
+    (
+        "no upper bound of a wide truncated normal",
+        KERNELS,
+        "z * (n / d)) * std\n        t = low if t < low else t\n        v[j] = high if t > high else t\n",
+        "z * (n / d)) * std\n        v[j] = low if t < low else t\n",
+    ),
+    ("no lower bound of any truncated normal", KERNELS, "y = low if y < low else y", "y = y"),
+    ("no lower bound in float64", KERNELS, "y = p[1] if y < p[1] else y", "y = y"),
+    ("one Halley step less", KERNELS, "if steps == 2:", "if steps == 3:"),
+    ("no cut of complex moduli", KERNELS, "r[j] = cut if a * scale > cut else a * scale", "r[j] = a * scale"),
+    # ---- 16 bits
+    ("bfloat16 ties away from zero", KERNELS, "(b.u + 0x7fff + (b.u >> 16 & 1) >> 16)", "(b.u + 0x8000 >> 16)"),
+    ("float16 ties away from zero", KERNELS, "((b.i >> 13 & 1) + 0xfff -", "(0x1000 -"),
+    ("small float16s not subnormal", KERNELS, "if b.i < 0x400 else b.i", "if b.i < 0x200 else b.i"),
+    ("no clamp of 16-bit uniforms", KERNELS, "clamp16(s.p, <int16_t*> out)", "pass"),
+    ("no clamp of those below 0", KERNELS, "below = <uint16_t> limit | 0x8000", "below = <uint16_t> limit | 0xffff"),
+    # ---- fill
+    (
+        "a dropped tail",
+        KERNELS,
+        "while n:\n        count = min(elements - skip, n)",
+        "while n >= elements:\n        count = min(elements - skip, n)",
+    ),
+    (
+        "an element written behind the memory",
+        KERNELS,
+        "memcpy(out, <char*> &scratch + skip * size, count * size)",
+        "memcpy(out, <char*> &scratch + skip * size, count * size + size)",
+    ),
+    ("a tile entered late twice", KERNELS, "out += count * size\n            skip = 0\n", "out += count * size\n"),
+    (
+        "a 32-bit position",
+        KERNELS,
+        "tile = position // elements, skip = position % elements, count",
+        "tile = <uint32_t> position // elements, skip = position % elements, count",
+    ),
+    (
+        "streaming keeps the wrong line",
+        KERNELS,
+        "memcpy(batch - LINE, batch + <int64_t> count * size - LINE, LINE)",
+        "memcpy(batch - LINE, batch, LINE)",
+    ),
+    ("streaming ends in the wrong place", KERNELS, "memcpy(out, batch - left, left)", "memcpy(out, batch, left)"),
+    ("streaming repeats a tile", KERNELS, "write_tile(s, tile + k, batch +", "write_tile(s, tile, batch +"),
+    (
+        "equals ignores the last element",
+        KERNELS,
+        "&scratch + skip * size, data, count * size)",
+        "&scratch + skip * size, data, count * size - size)",
+    ),
+    (
+        "equals has a 32-bit position",
+        KERNELS,
+        "tile = position // elements, skip = position % elements\n",
+        "tile = <uint32_t> position // elements, skip = position % elements\n",
+    ),
+    (
+        "gather is off by one step",
+        KERNELS,
+        "at = position + offset(axes, last, index[last])",
+        "at = position + offset(axes, last, index[last]) + axes.steps[last]",
+    ),
+    ("gather keeps a stale tile", KERNELS, "if at - within != first:", "if first < 0:"),
+    ("gather carries to index 0", KERNELS, "offset(axes, axis, index[axis] % axes.shape[axis])", "0"),
+    ("gather strides 8 bytes for 2", KERNELS, "source + k * 2, 2)", "source + k * 8, 2)"),
+    ("a negative id is not wrapped", KERNELS, "i += axes.length", "pass"),
+    # ---- the Python around the kernels
+    ("pieces that overlap", FILL, "work(first, last)\n", "work(first, min(total, last + 1))\n"),
+    ("pieces that skip an element", FILL, "work(first, last)\n", "work(first + (first > 0), last)\n"),
+    ("pieces cut within tiles", FILL, "max(grain, piece // grain * grain)", "max(grain, piece)"),
+    ("the last piece is cut", FILL, "if first >= total:", "if first >= total - total % grain:"),
+    ("every piece from the first position", FILL, "position + begin, end - begin", "position, end - begin"),
+    ("strided memory from position 0", FILL, "p, address, position, end - begin,", "p, address, 0, end - begin,"),
+    ("blocks all from the first", FILL, "position + first * steps[0], steps", "position, steps"),
+    (
+        "axes joined whatever their steps",
+        FILL,
+        "axes[-1][1:] == (size * stride, size * step)",
+        "axes[-1][1] == size * stride",
+    ),
+    ("no clamp of 8-bit values", FILL, "np.clip(block, -stream.limit, stream.limit, out=block)", "block"),
+    ("a negative id of several is not wrapped", TABLE, "part[part < 0] += item.length", "pass"),
+    (
+        "a name without its length",
+        STREAMS,
+        'return b"s" + len(body).to_bytes(8, "little") + body',
+        'return b"s" + body',
+    ),
+    (
+        "a name without its tag",
+        STREAMS,
+        'return b"s" + len(body).to_bytes(8, "little") + body',
+        'return len(body).to_bytes(8, "little") + body',
+    ),
+    ("a sequence of seeds without its length", STREAMS, 'b"t" + len(value).to_bytes(8, "little")', 'b"t"'),
+    ("a bound rounded up", DISTRIBUTIONS, "float(near if float(near) <= value else", "float(near if True else"),
+    # ---- the build
+    ("contraction", "setup.py", '"-ffp-contract=off"', '"-ffp-contract=fast", "-march=native"'),
+]
+
+
+def built(file: str) -> bool:
+    return file in (KERNELS, "setup.py")
+
+
+def build(folder: Path, environment: dict[str, str]) -> None:
+    command = [sys.executable, "setup.py", "-q", "build_ext", "-i", "-f"]
+    process = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    if process.returncode:
+        sys.exit(f"the build failed, which is not what a test catches:\n{process.stderr[-2000:]}")
+
+
+def first_failure(folder: Path, environment: dict[str, str]) -> str:
+    """The first test that fails, or "" if none does."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:cacheprovider", *TESTS]
+    try:
+        process = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    except subprocess.TimeoutExpired:
+        return "no end within 300 s"
+    if process.returncode < 0:
+        return f"a crash by signal {-process.returncode}"
+    failed = re.search(r"^FAILED (?:tests/)?(.+?)(?: - |$)", process.stdout, re.MULTILINE)
+    if process.returncode > 1 or bool(failed) != bool(process.returncode):
+        sys.exit(f"the tests did not run:\n{process.stdout[-2000:]}{process.stderr[-2000:]}")
+    return failed[1] if failed else ""
+
+
+def main() -> None:
+    words = " ".join(sys.argv[1:])
+    # What needs no build goes first, with kernels that have no fault.
+    faults = sorted((fault for fault in FAULTS if words in fault[0]), key=lambda fault: built(fault[1]))
+    survivors = []
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name).resolve()
+        for part in ("xavierfast", "tests"):
+            shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("*.so", "*.pyd", "__pycache__"))
+        for part in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+            shutil.copy(ROOT / part, folder)
+        # All levels are compiled from one source, so one of them is enough.
+        setup = (folder / "setup.py").read_text()
+        assert setup.count("if X86:") == 1
+        (folder / "setup.py").write_text(setup.replace("if X86:", "if False:"))
+        # Bytecode is told from its source by size and seconds, and a fault may change neither.
+        environment = os.environ | {"PYTHONPATH": name, "PYTHONDONTWRITEBYTECODE": "1", "CI": "1"}
+        for variable in ("XAVIERFAST_LEVEL", "XAVIERFAST_REQUIRE_ALL", "XAVIERFAST_THREADS"):
+            environment.pop(variable, None)
+        build(folder, environment)
+        command = [sys.executable, "-c", "import xavierfast; print(xavierfast.__file__)"]
+        imported = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
+        assert folder in Path(imported.stdout.strip()).resolve().parents, imported.stdout
+        failure = first_failure(folder, environment)
+        if failure:
+            sys.exit(f"without a fault {failure} fails")
+        print(f"{'no fault':44}{'nothing fails':76}{time.monotonic() - began:6.1f} s", flush=True)
+        for fault, file, old, new in faults:
+            started = time.monotonic()
+            source = (folder / file).read_text(encoding="utf-8")
+            assert source.count(old) == 1, f"{fault}: {source.count(old)} places in {file}"
+            (folder / file).write_text(source.replace(old, new), encoding="utf-8")
+            if built(file):
+                build(folder, environment)
+            failure = first_failure(folder, environment)
+            (folder / file).write_text(source, encoding="utf-8")
+            if not failure:
+                survivors.append(fault)
+            print(f"{fault:44}{failure or 'SURVIVED':76}{time.monotonic() - started:6.1f} s", flush=True)
+    print(f"{len(faults) - len(survivors)} of {len(faults)} faults caught in {time.monotonic() - began:.0f} s")
+    if survivors:
+        sys.exit(f"survived: {', '.join(survivors)}")
+
+
+if __name__ == "__main__":
+    main()
