@@ -503,7 +503,7 @@ STRANGE_NPY = {
     "Fortran of one axis": npy_bytes({**NPY, "shape": (6,), "fortran_order": True}),
     "void": npy_bytes({**NPY, "descr": "|V4"}),
     "dates": npy_bytes({**NPY, "descr": "<M8[ns]"}), "text": npy_bytes({**NPY, "descr": "<U1"}),
-    "old dtype": npy_bytes({**NPY, "descr": "|a4"}),
+    "bytes": npy_bytes({**NPY, "descr": "|S4"}),
     "Python 2": npy_bytes("{'descr': '<f4', 'fortran_order': False, 'shape': (2L, 3L)}"),
     "longdouble": npy_bytes({**NPY, "descr": np.dtype("longdouble").str, "shape": (1,)}, bytes(15) + b"\x7f"),
     "large item": npy_bytes({**NPY, "descr": "|V2000000"}), "cut": npy_bytes(NPY, bytes(7)),
