@@ -204,8 +204,19 @@ def build(folder: Path, environment: dict[str, str]) -> None:
 
 
 def first_failure(folder: Path, environment: dict[str, str]) -> str:
-    """The first test that fails, or "" if none does."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:cacheprovider", *TESTS]
+    """The first test that fails, or "" if none does; plain asserts, as a diff of long bytes takes minutes."""
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-x",
+        "-q",
+        "--tb=no",
+        "--assert=plain",
+        "-p",
+        "no:cacheprovider",
+        *TESTS,
+    ]
     try:
         process = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
     except subprocess.TimeoutExpired:

@@ -21,6 +21,8 @@ DISTRIBUTIONS = {
     "truncated 40": Distribution("truncated_normal", 1.0, -40.0, 40.0),
     "untruncated": Distribution("truncated_normal", 1.0),
     "one-sided": Distribution("truncated_normal", 1.0, -1.0, INF),
+    "one-sided, small": Distribution("truncated_normal", 0.02, -1.0, INF),
+    "one-sided, below": Distribution("truncated_normal", 0.02, -INF, 1.0),
     "far tail": Distribution("truncated_normal", 1.0, 6.0, INF),
     "far left": Distribution("truncated_normal", 0.5, -9.0, -8.0),
     "beyond floats": Distribution("truncated_normal", 1.0, 60.0, INF),
@@ -159,3 +161,19 @@ def test_equals_sees_every_byte(level, form, position, n):
         assert equal() is False
         data[place] ^= 1
     assert n == 0 or not level.equals(kernels.UNIFORM, form, bytes(32), p, data.ctypes.data, position, n)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_bounds_that_cut(level, dtype):
+    """Bounds act on few words, since the distribution ends there; here they lie well within it."""
+    is_complex = dtype.startswith("complex")
+    s = parameters(DISTRIBUTIONS["truncated 2" if is_complex else "lopsided"], dtype)
+    p = (s.p[0], s.p[1] / 2, *s.p[2:]) if is_complex else (s.p[0], -0.25, 0.5, *s.p[3:])
+    expected = reference.elements(s.distribution, s.form, KEY, p, 0, 1000)
+    out = np.zeros_like(expected)
+    level.fill(s.distribution, s.form, KEY, p, out.ctypes.data, 0, 1000)
+    assert out.tobytes() == expected.tobytes()
+    if is_complex:
+        assert (abs(expected) > 0.99 * p[1]).sum() > 100
+    elif dtype != "bfloat16":
+        assert (expected == expected.max()).sum() > 100
