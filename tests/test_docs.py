@@ -58,6 +58,26 @@ def test_pages(page, tmp_path, monkeypatch):
             exec(compile(block, str(page), "exec"), names)
 
 
+BLOCKS = [
+    pytest.param(block, id=f"{page.name}-{k}")
+    for page in PAGES[1:]
+    for k, block in enumerate(re.findall(r"```(?:sh|bash)\n(xavierfast .*?)```", page.read_text(), re.DOTALL))
+    if "/shared/" not in block
+]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_commands(block, tmp_path):
+    """The commands of a block run one after the other, on tables a thousandth as large."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    small = re.sub(r"\b(\d+)M", r"\1K", block).replace("1000x5", "100x5")
+    done = subprocess.run(
+        ["sh", "-e", "-c", small], cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PATH": path}
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
 def test_types():
     if importlib.util.find_spec("mypy") is None:
         missing("mypy is not installed")
