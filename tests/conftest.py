@@ -2,6 +2,9 @@
 
 import importlib
 import os
+import subprocess
+import sys
+import textwrap
 
 import hypothesis
 import pytest
@@ -21,6 +24,16 @@ LEVELS = ("portable", "avx2", "avx512")
 def missing(message: str) -> None:
     """Skip, or fail where everything is required."""
     pytest.fail(message) if REQUIRE_ALL else pytest.skip(message, allow_module_level=True)
+
+
+def run(code: str, timeout: float = 120, command=(), flags=(), **environment: str) -> str:
+    """A Python of its own, which must end well and by itself; what it printed."""
+    done = subprocess.run(
+        [*command, sys.executable, "-P", *flags, "-c", textwrap.dedent(code)],
+        capture_output=True, text=True, timeout=timeout, env=os.environ | environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 @pytest.fixture(params=LEVELS)

@@ -23,7 +23,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from conftest import missing
+from conftest import missing, run
 
 from xavierfast import Table
 
@@ -89,15 +89,6 @@ def flip(path, *bits):
             (byte,) = file.read(1)
             file.seek(bit // 8)
             file.write(bytes([byte ^ 1 << bit % 8]))
-
-
-def run(code, timeout=60, command=()):
-    """A Python of its own, which must end by itself; what it printed."""
-    process = subprocess.run(
-        [*command, sys.executable, "-P", "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=timeout
-    )
-    assert process.returncode == 0, process.stderr
-    return process.stdout
 
 
 class Stop(Exception):

@@ -2,15 +2,12 @@
 
 import importlib
 import inspect
-import os
-import subprocess
-import sys
-import textwrap
+from functools import partial
 from math import sqrt
 
 import numpy as np
 import pytest
-from conftest import missing
+from conftest import missing, run
 
 import xavierfast as xf
 
@@ -45,14 +42,7 @@ def same(array, expected):
     return (array.shape, array.dtype, array.tobytes()) == (expected.shape, expected.dtype, expected.tobytes())
 
 
-def run(code, **environment):
-    """Python code in a process of its own, which must end well."""
-    done = subprocess.run(
-        [sys.executable, "-P", "-W", "error", "-c", textwrap.dedent(code)],
-        env=os.environ | environment, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+run_strictly = partial(run, flags=("-W", "error"))
 
 
 # ---- the bits
@@ -210,7 +200,7 @@ def test_errors(call, error, match):
 
 
 def test_missing_package():
-    said = run("""
+    said = run_strictly("""
         import sys
         sys.modules["jax"] = None
         try:
@@ -385,7 +375,7 @@ EIGHT = """
 
 
 def test_meshes_of_eight():
-    run(EIGHT + """
+    run_strictly(EIGHT + """
     for kind in KINDS:
         for axes, spec, distinct in CASES:
             sharding = NamedSharding(mesh(kind, **axes), spec)
@@ -412,7 +402,7 @@ def test_meshes_of_eight():
 
 def test_meshes_of_eight_under_jit():
     """Each device computes its own part, replicas too."""
-    run(EIGHT + """
+    run_strictly(EIGHT + """
     expected = xf.xavier_uniform(shape, seed=[0, 7])
     init = xj.glorot_uniform()
     for kind in KINDS:
@@ -441,7 +431,7 @@ def test_meshes_of_eight_under_jit():
 def test_flax_on_eight():
     """A model under explicit sharding, as Flax's guide has it: built by jit, and eagerly."""
     flax("nnx")
-    run(EIGHT + """
+    run_strictly(EIGHT + """
     from flax import nnx
     init = xj.glorot_uniform()
     with jax.set_mesh(mesh(AxisType.Explicit, x=4, y=2)):

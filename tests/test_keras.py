@@ -5,13 +5,12 @@ import inspect
 import os
 import subprocess
 import sys
-import textwrap
 from math import sqrt
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import missing
+from conftest import missing, run
 
 import xavierfast as xf
 
@@ -52,16 +51,6 @@ def numpy(tensor):
 def same(tensor, expected):
     array = numpy(tensor)
     return (array.shape, array.dtype, array.tobytes()) == (expected.shape, expected.dtype, expected.tobytes())
-
-
-def run(code, **environment):
-    """Python code in a process of its own, which must end well."""
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", textwrap.dedent(code)],
-        env=os.environ | environment, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 # ---- the bits

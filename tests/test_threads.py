@@ -3,26 +3,15 @@
 import ast
 import os
 import platform
-import subprocess
 import sys
-import textwrap
 import threading
 
 import numpy as np
 import pytest
+from conftest import run
 
 import xavierfast as xf
 from xavierfast import fill
-
-
-def run(code, timeout=60, **environment):
-    """A Python of its own, which must end by itself; what it printed."""
-    process = subprocess.run(
-        [sys.executable, "-P", "-c", textwrap.dedent(code)],
-        capture_output=True, text=True, timeout=timeout, env=os.environ | environment,
-    )  # fmt: skip
-    assert process.returncode == 0, process.stderr
-    return process.stdout
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])

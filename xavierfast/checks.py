@@ -225,7 +225,7 @@ class _Entry(NamedTuple):
         """What keeps it from being compared."""
         if self.table is None:
             return "it has no recipe"
-        dtype = self.table.recipe["dtype"]
+        dtype = self.table.dtype_name
         if self.tensor.shape != self.table.shape:
             return f"its shape is {self.tensor.shape}, and that of its recipe {self.table.shape}"
         if self.tensor.dtype not in (dtype, f"|V{self.table.itemsize}"):  # NumPy's name for those of ml_dtypes
@@ -235,7 +235,7 @@ class _Entry(NamedTuple):
     def span(self) -> Span:
         tensor, table = self.tensor, None if self.problem else self.table
         if table is not None:
-            tensor = tensor._replace(dtype=table.recipe["dtype"])
+            tensor = tensor._replace(dtype=table.dtype_name)
         itemsize = item_size(tensor.dtype) if tensor.dtype in DTYPES else np.dtype(tensor.dtype).itemsize
         # A file may claim more than it holds: its last whole row ends the work.
         row = prod(tensor.shape[1:])

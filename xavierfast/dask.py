@@ -236,7 +236,7 @@ def _new(store: Any, table: Table, chunks: tuple[int, ...], shards: tuple[int, .
 
 
 def _stored(table: Table) -> np.dtype[Any]:
-    dtype = table.recipe["dtype"]
+    dtype = table.dtype_name
     return np.dtype(dtype if hasattr(np, dtype) else f"u{table.itemsize}")
 
 

@@ -70,6 +70,10 @@ class _Target:
         self.fd = -1
         self.fresh = False
 
+    def spans(self) -> list[Span]:
+        tables = [(tensor, self.tables[tensor.name]) for tensor in self.image.tensors]
+        return [Span(self.fd, tensor, table, 0, table.size, table.itemsize) for tensor, table in tables]
+
     def claim(self, folder: int, how: int, lock: int) -> None:
         """Open the partial file and lock it, or say who is in the way."""
         try:
@@ -124,14 +128,6 @@ class _Target:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
-
-
-def _spans(target: "_Target") -> list[Span]:
-    tables = target.tables
-    return [
-        Span(target.fd, tensor, tables[tensor.name], 0, tables[tensor.name].size, tables[tensor.name].itemsize)
-        for tensor in target.image.tensors
-    ]
 
 
 def _write_piece(span: Span, first: int, last: int, buffers: Buffers) -> None:
@@ -346,7 +342,7 @@ def create(
         with _unfinished(plan):
             for target in plan.targets:
                 pwrite(target.fd, memoryview(target.image.header), 0)
-            pieces = Pieces(span for target in plan.targets for span in _spans(target))
+            pieces = Pieces(span for target in plan.targets for span in target.spans())
             for_each(pieces, _write_piece, threads, progress)
             plan.publish(folder, sync)
         return pieces.bytes_of()
@@ -430,7 +426,7 @@ def resume(
                 if os.pread(target.fd, len(header), 0) != header:
                     pwrite(target.fd, memoryview(header), 0)
                     written += len(header)
-            for_each(Pieces(span for target in left for span in _spans(target)), repair, threads, progress)
+            for_each(Pieces(span for target in left for span in target.spans()), repair, threads, progress)
             if not exists(folder, plan.file):
                 plan.write_file(folder)
             plan.publish(folder, sync)
@@ -483,7 +479,7 @@ def estimate(
         except (AttributeError, OSError):  # Linux, and not all of its file systems
             return Estimate(nbytes, free, None)
         try:
-            pieces = Pieces(span._replace(fd=fd) for target in plan.targets for span in _spans(target))
+            pieces = Pieces(span._replace(fd=fd) for target in plan.targets for span in target.spans())
             chosen = range(min(len(pieces), TRIAL // BLOCK))
             begin = perf_counter()
             for_each(pieces, _write_piece, threads, None, chosen)
@@ -505,7 +501,7 @@ def _is_finished(folder: int, target: _Target, threads: int | None) -> bool:
         header = target.image.header
         if os.fstat(fd).st_size != target.image.nbytes or os.pread(fd, len(header), 0) != header:
             return False
-        pieces = Pieces(span._replace(fd=fd) for span in _spans(target))
+        pieces = Pieces(span._replace(fd=fd) for span in target.spans())
         return not any(found.count for found in differences(pieces, threads, None))
     finally:
         os.close(fd)
@@ -519,7 +515,7 @@ def _part(plan: _Plan, rows: tuple[int, int] | None, shard: tuple[int, int] | No
         raise ValueError("a part is added to what others write, got force: remove the file first")
     if plan.index:
         raise ValueError("parts are of one file, got a max_shard_size that makes more")
-    spans = _spans(plan.targets[0])
+    spans = plan.targets[0].spans()
     if shard is not None:
         k, n = map(index, shard)
         if not 1 <= k <= n:

@@ -93,7 +93,7 @@ def write_image(ending: str, tables: Mapping[str, Table]) -> Image:
     if len(tables) != 1:
         raise ValueError(f"a {ending} file holds one table, got {len(tables)}: name the file .safetensors")
     ((name, table),) = tables.items()
-    dtype = table.recipe["dtype"]
+    dtype = table.dtype_name
     descr = np.dtype(dtype).str if dtype in _NUMPY else f"<V{table.itemsize}"  # as NumPy writes those of ml_dtypes
     header = b"" if ending == ".bin" else npy_header(table.shape, descr)
     tensor = Tensor(name, table.shape, dtype, len(header), len(header) + table.nbytes)

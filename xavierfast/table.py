@@ -125,7 +125,7 @@ class Table:
         self._options = (layout, groups, fan_in, fan_out)
         self._fans = fan
         self._distribution = distribution
-        self._dtype = dtype
+        self._dtype: str = dtype
         self._name = name
 
     # ---- what it is
@@ -138,6 +138,11 @@ class Table:
     def dtype(self) -> np.dtype[Any]:
         """That of the arrays it gives."""
         return storage(self._dtype)
+
+    @property
+    def dtype_name(self) -> str:
+        """Of `dtype`, which bfloat16 and float8 have without ml_dtypes too."""
+        return self._dtype
 
     @property
     def ndim(self) -> int:

@@ -142,12 +142,12 @@ def fill_(tensor: Tensor, table: Table, *, threads: int | None = None) -> Tensor
     """
     if not isinstance(tensor, Tensor):
         raise TypeError(f"tensor must be a torch.Tensor, got {type(tensor).__name__}")
-    if tuple(tensor.shape) != table.shape or _dtype_of(tensor) != table.recipe["dtype"]:
+    if tuple(tensor.shape) != table.shape or _dtype_of(tensor) != table.dtype_name:
         raise ValueError(f"tensor and table must agree, got {tensor.dtype} {tuple(tensor.shape)} and {table!r}")
     if tensor.is_meta:
         raise ValueError("a tensor to fill must have memory, got one on meta: use materialise_ for modules")
     part, index = _local(tensor)
-    table.read(index, check_out(_array(part), table.recipe["dtype"], None), threads=threads)
+    table.read(index, check_out(_array(part), table.dtype_name, None), threads=threads)
     torch.autograd.graph.increment_version(part)
     return tensor
 
