@@ -1,5 +1,5 @@
 """Faults planted one at a time into a copy of the sources, each of which the tests must catch:
-``python benches/faults.py [WORDS OF A FAULT'S NAME]``. Needs a compiler; about five minutes on one core."""
+``python tests/evidence/faults.py [WORDS OF A FAULT'S NAME]``. Needs a compiler; about five minutes on one core."""
 
 import os
 import re
@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 KERNELS = "xavierfast/kernels/kernels.pxi"
 FILL, TABLE = "xavierfast/fill.py", "xavierfast/table.py"
 STREAMS, DISTRIBUTIONS = "xavierfast/streams.py", "xavierfast/distributions.py"
