@@ -303,6 +303,22 @@ print(hashlib.sha256(b"".join(set_and_fill(MODE))).hexdigest())
     assert run(code.replace("MODE", mode)) == run(code.replace("(MODE)", "(0)"))
 
 
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the numbers of the modes are those of x86")
+@pytest.mark.parametrize("mode", ["0x400", "0x800", "0xc00"])
+def test_a_rounding_mode_set_before_the_import_changes_no_bit(mode):
+    code = """
+import ctypes
+libm = ctypes.CDLL("libm.so.6")
+libm.fesetround(MODE)
+import xavierfast as xf
+print(libm.fegetround() == MODE)
+for init in ("uniform", "xavier_uniform", "he_uniform", "he_normal", "he_truncated_normal"):
+    print(xf.Table((3, 7), init, dtype="float64", seed=0)[...].tobytes().hex())
+print(xf.calculate_gain("relu").hex(), xf.calculate_gain("leaky_relu").hex())
+"""
+    assert run(code.replace("MODE", mode)) == run(code.replace("MODE", "0"))
+
+
 def test_flush_to_zero_changes_no_bit():
     torch = pytest.importorskip("torch")
     tables = [

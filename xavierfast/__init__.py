@@ -1,5 +1,12 @@
 """Xavier-initialised tables at the speed of memory, with the same bits everywhere."""
 
+from importlib import import_module as _import_module
+
+from . import kernels as _kernels
+
+# Constants that decide bits are computed at import, and another library may have set a rounding mode already.
+_kernels.exactly(_import_module, "xavierfast.initializers")
+
 from .contrib import variance_scaling_initializer, xavier_initializer
 from .fans import fans
 from .initializers import *  # noqa: F403

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from . import kernels
 from .distributions import INITIALIZERS, Distribution, Weight, resolve_dtype
 from .fill import Array
 from .streams import Seed
@@ -502,7 +503,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     """
     if nonlinearity == "leaky_relu":
         slope = 0.01 if param is None else _number("param", param, negative=True)
-        return sqrt(2 / (1 + slope * slope))
+        return kernels.exactly(lambda: sqrt(2 / (1 + slope * slope)))
     if nonlinearity not in _GAINS:
         raise ValueError(f"nonlinearity must be one of {', '.join(_GAINS)}, leaky_relu; got {nonlinearity!r}")
     return _GAINS[nonlinearity]
