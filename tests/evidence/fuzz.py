@@ -1,5 +1,5 @@
-"""Read mutants of valid files: ``python tests/evidence/fuzz.py [COUNT] [SEED] [FIRST]``. Exit code 1 for what is neither
-read nor refused, with the number of the input: COUNT 1, the SEED and the number as FIRST are that input again."""
+"""Read mutants of valid files: ``python tests/evidence/fuzz.py [COUNT] [SEED] [FIRST]``. Exit code 1 for what is
+neither read nor refused, with its number: COUNT 1, the SEED and the number as FIRST are that input again."""
 
 import json
 import os
