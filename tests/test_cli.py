@@ -158,6 +158,8 @@ def test_resume_is_the_same_command_again():
     assert "another recipe" in call("create", "items.npy", "1Kx64", "--seed", "8", "--resume", code=3)
     assert "another recipe" in call("create", "items.npy", "1Kx65", "--resume", code=3)
     call("create", "items.npy", "1Kx64", "--resume")
+    call("create", "items.npy", "1Kx65", "--seed", "7", "--resume", "--force")
+    assert "1000x65" in call("show", "items.npy").replace(" ", "").replace("(1000,65)", "1000x65")
 
 
 def test_force_replaces(items):

@@ -1106,6 +1106,28 @@ def test_fifos_do_not_hang(tmp_path):
     )
 
 
+@pytest.mark.parametrize("name", ["t.npy", "m.safetensors"])
+def test_whoever_is_giving_names_is_let_finish(tmp_path, name, monkeypatch):
+    """No file is partial any more, and the plan still stands: others may not take that for something abandoned."""
+    table, options = (
+        (small(), {}) if name == "t.npy" else ({"a": small(), "b": small()}, {"max_shard_size": small().nbytes})
+    )
+    move, refused = files.move, []
+
+    def others_come(folder, source, target, replace):
+        move(folder, source, target, replace)
+        for call in (lambda: create(tmp_path / name, table, force=True, **options), lambda: resume(tmp_path / name)):
+            with pytest.raises(BlockingIOError, match="another process is writing it"):
+                call()
+            refused.append(target)
+
+    monkeypatch.setattr(files, "move", others_come)
+    create(tmp_path / name, table, **options)
+    assert len(refused) == 2 * (1 if name == "t.npy" else 2)
+    monkeypatch.undo()
+    assert contents(tmp_path) == undisturbed(tmp_path / "alone", name, table, **options)
+
+
 def test_somebody_finishes_meanwhile(tmp_path):
     """A stranger's file of this name, and what describes it, stay as they are."""
     path = tmp_path / "t.npy"

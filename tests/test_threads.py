@@ -338,3 +338,23 @@ def test_flush_to_zero_changes_no_bit():
         assert np.float32(1e-38) * np.float32(1e-3) == 0  # the caller's is back
     finally:
         torch.set_flush_denormal(False)
+
+
+def test_a_signals_handler_fills_while_a_helper_is_started():
+    run("""
+        import faulthandler, signal, threading
+        import numpy as np
+        import xavierfast as xf
+        faulthandler.dump_traceback_later(60, exit=True)
+        start, found = threading.Thread.start, []
+        signal.signal(signal.SIGUSR1, lambda *_: found.append(xf.uniform((1000, 1000), seed=1, threads=3)))
+
+        def start_and_signal(thread):
+            if not found:
+                signal.raise_signal(signal.SIGUSR1)
+            start(thread)
+
+        threading.Thread.start = start_and_signal
+        found.append(xf.uniform((1000, 1000), seed=1, threads=3))
+        assert len(found) == 2 and (found[0] == found[1]).all()
+    """)

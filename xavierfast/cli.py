@@ -240,7 +240,7 @@ def create(
         with _progress(path, quiet or as_json) as progress:
             shared: Any = {"max_shard_size": most, "sync": sync, "threads": threads, "progress": progress}
             if resume:
-                written = _resume(path, tables, has_seed, shared)
+                written = _resume(path, tables, has_seed, force, shared)
             if written is None:
                 nbytes = files.create(path, tables, force=force, **part, **shared)
             else:
@@ -293,8 +293,8 @@ def _parameters(pairs: Sequence[str] | None) -> dict[str, Any]:
     return parameters
 
 
-def _resume(path: str, tables: Table | dict[str, Table], has_seed: bool, keywords: Any) -> int | None:
-    """The bytes that were missing, or None where nothing was begun."""
+def _resume(path: str, tables: Table | dict[str, Table], has_seed: bool, force: bool, keywords: Any) -> int | None:
+    """The bytes that were missing, or None where nothing was begun or what is there may be replaced."""
     try:
         return files.resume(path, tables if has_seed else None, **keywords)
     except FileNotFoundError:
@@ -305,6 +305,8 @@ def _resume(path: str, tables: Table | dict[str, Table], has_seed: bool, keyword
     asked = {tables.name: tables} if isinstance(tables, Table) else tables
     ignored = {} if has_seed else {"seed": None}
     if [t.recipe | ignored for t in finished.values()] != [t.recipe | ignored for t in asked.values()]:
+        if force:
+            return None
         raise FileExistsError(f"{path} exists, and is finished with another recipe: only --force replaces it")
     return 0
 

@@ -80,16 +80,20 @@ class _Target:
             self.fd = open_file(folder, self.partial, os.O_RDWR | how)
         except FileExistsError:
             raise FileExistsError(EEXIST, "another process is beginning to write it", self.partial) from None
-        try:
-            fcntl.flock(self.fd, lock | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BlockingIOError(EAGAIN, "another process is writing it", self.partial) from None
-        except OSError as error:
-            if error.errno not in (ENOSYS, ENOTSUP, ENOLCK):  # a file system without locks
-                raise
+        _lock(self.fd, lock, self.partial)
         if not is_open(folder, self.partial, self.fd):
             raise FileExistsError(EEXIST, "another process has just finished or removed it", self.partial)
         self.fresh = bool(how & os.O_EXCL)
+
+    def refuse_publisher(self, folder: int) -> None:
+        """Raise BlockingIOError while the process that gave the file its name is at the other files of its plan."""
+        if exists(folder, self.name) == "a file":
+            with suppress(FileNotFoundError, PermissionError):
+                fd = open_file(folder, self.name, os.O_RDONLY)
+                try:
+                    _lock(fd, fcntl.LOCK_SH, self.name)
+                finally:
+                    os.close(fd)
 
     def check_places(self, folder: int, force: bool) -> None:
         """Raise an error if another process has meanwhile taken the partial file's name or the final one."""
@@ -128,6 +132,16 @@ class _Target:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+
+def _lock(fd: int, how: int, name: str) -> None:
+    try:
+        fcntl.flock(fd, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise BlockingIOError(EAGAIN, "another process is writing it", name) from None
+    except OSError as error:
+        if error.errno not in (ENOSYS, ENOTSUP, ENOLCK):  # a file system without locks
+            raise
 
 
 def _write_piece(span: Span, first: int, last: int, buffers: Buffers) -> None:
@@ -401,6 +415,7 @@ def resume(
         left = []
         for target in plan.targets:
             stack.callback(target.close)
+            target.refuse_publisher(folder)
             if exists(folder, target.partial):
                 target.claim(folder, 0, fcntl.LOCK_EX)
                 target.check_places(folder, plan.force)
@@ -588,6 +603,7 @@ def _remove_unfinished(folder: int, plan: _Plan) -> None:
     except (ValueError, TypeError):
         earlier = None
     for target in [*plan.targets, *(earlier.targets if earlier else ())]:
+        target.refuse_publisher(folder)
         if not exists(folder, target.partial):
             continue
         try:

@@ -104,13 +104,13 @@ def check_threads(threads: int | None) -> int:
 # for it for ever at exit. These are daemons that wait for tasks, and nobody waits for them but for a task to end.
 _tasks: "SimpleQueue[tuple[Future[None], Callable[[], None]]]" = SimpleQueue()
 _helpers = 0
-_pool_lock = threading.Lock()
+_pool_lock = threading.RLock()  # the handler of a signal that comes meanwhile may fill too
 
 
 def _drop_pool() -> None:
     """In a forked child: its threads stayed with the parent, and the lock may be held by one of them."""
     global _tasks, _helpers, _pool_lock
-    _tasks, _helpers, _pool_lock = SimpleQueue(), 0, threading.Lock()
+    _tasks, _helpers, _pool_lock = SimpleQueue(), 0, threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):
