@@ -370,3 +370,33 @@ def test_the_core_imports_none_of_it():
     code = "import sys, xavierfast; print([m for m in ('typer', 'rich', 'xavierfast.files') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+# ---- surroundings
+
+
+def test_bars_in_any_encoding(items):
+    for encoding, bar in (("ascii", "#"), ("latin-1", "#"), ("utf-8", "\u2588")):
+        assert bar * 40 in call("show", "items.npy", env=os.environ | {"PYTHONIOENCODING": encoding}, encoding=encoding)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+@pytest.mark.parametrize("arguments", [["--version"], ["create", "--help"], ["show", "items.npy"]])
+def test_an_output_that_is_full(items, arguments):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*COMMAND, *arguments], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (3, "xavierfast: [Errno 28] No space left on device\n")
+
+
+def test_a_fifo_is_no_spec():
+    os.mkfifo("spec.toml")
+    error = call("create", "m.safetensors", "--spec", "spec.toml", code=3, timeout=60)
+    assert "spec.toml: what is in the way is no regular file" in error
+
+
+def test_too_little_memory():
+    code = "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (1 << 32, 1 << 32)); "
+    code += "from xavierfast.__main__ import main; main()"
+    command = [sys.executable, "-P", "-c", code, "explain", "--layers", "99999x5"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (3, "xavierfast: there is not enough memory for that\n")

@@ -277,6 +277,8 @@ def test_parse_layers():
     assert parse_layers("1000x5") == (1000,) * 6
     assert parse_layers("784, 512x3, 10") == (784, 512, 512, 512, 10)
     assert parse_layers("10,5") == (10, 5)
+    with pytest.raises(ValueError, match="at most 100,000"):
+        parse_layers("1x9999999999")
     for text in ("", "x5", "5x", "a", "10,,5", "1e3x5", "-3x2", "10x2x3"):
         with pytest.raises(ValueError, match=r"layers must be widths, such as 1000x5 .*, got "):
             parse_layers(text)

@@ -346,15 +346,24 @@ def test_a_signals_handler_fills_while_a_helper_is_started():
         import numpy as np
         import xavierfast as xf
         faulthandler.dump_traceback_later(60, exit=True)
-        start, found = threading.Thread.start, []
+        start, found, signals = threading.Thread.start, [], [signal.SIGUSR1]
         signal.signal(signal.SIGUSR1, lambda *_: found.append(xf.uniform((1000, 1000), seed=1, threads=3)))
 
         def start_and_signal(thread):
-            if not found:
-                signal.raise_signal(signal.SIGUSR1)
+            if signals:
+                signal.raise_signal(signals.pop())
             start(thread)
 
         threading.Thread.start = start_and_signal
         found.append(xf.uniform((1000, 1000), seed=1, threads=3))
         assert len(found) == 2 and (found[0] == found[1]).all()
+    """)
+
+
+def test_no_more_helpers_than_pieces():
+    run("""
+        import threading
+        from xavierfast.fill import share_out
+        share_out(1000, 256, 256, 10**9, lambda begin, end: None)
+        assert threading.active_count() <= 4
     """)

@@ -1,5 +1,6 @@
 """The commands of ``xavierfast``: what xavierfast.files does, for the shell."""
 
+import io
 import json
 import signal
 import sys
@@ -58,7 +59,14 @@ def run() -> None:
         raise Terminated
 
     signal.signal(signal.SIGTERM, stop)
-    app()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # bars and names, where a locale has neither
+    try:
+        app()
+    except OSError as error:  # of --help and --version, before a command has begun
+        print(f"xavierfast: {error}", file=sys.stderr)
+        sys.exit(Exit.FAILURE)
 
 
 # ---- options
@@ -86,6 +94,8 @@ def _reporting() -> Iterator[None]:
         if isinstance(error, OSError) and error.filename is not None:
             text = f"{_text(error.filename)}: {error.strerror}"
         _fail(text, error, Exit.FAILURE)
+    except MemoryError as error:
+        _fail("there is not enough memory for that", error, Exit.FAILURE)
     except (TypeError, ValueError, ImportError) as error:
         _fail(str(error), error, Exit.USAGE)
 
@@ -471,9 +481,10 @@ def _print_figures(console: Console, figures: files.Figures) -> None:
     if figures.low == figures.high:
         return
     most = max(figures.histogram) or 1
+    full = "\u2588" if console.encoding.startswith("utf") else "#"
     step = (figures.edges[1] - figures.edges[0]) / len(figures.histogram)
     for k, count in enumerate(figures.histogram):
-        bar = "\u2588" * round(48 * count / most)
+        bar = full * round(48 * count / most)
         console.print(f"{figures.edges[0] + (k + 0.5) * step:>12.4g}  {bar}")
 
 

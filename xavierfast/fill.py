@@ -192,7 +192,7 @@ def share_out(total: int, grain: int, least: int, threads: int, work: Work) -> N
     futures: list[Future[None]] = []
     try:
         if threads > 1:
-            _submit(drain, threads - 1, futures)
+            _submit(drain, min(threads, -(-total // grain)) - 1, futures)
         drain()
     except BaseException:
         begin = total
@@ -205,7 +205,7 @@ def share_out(total: int, grain: int, least: int, threads: int, work: Work) -> N
 
 
 class Lookup(NamedTuple):
-    """One axis whose index i stands for ids[i]: contiguous int64s, of which those below 0 count from `length`."""
+    """One axis whose index i stands for ids[i]: contiguous aligned int64s, of which those below 0 count from `length`."""
 
     axis: int
     ids: Array

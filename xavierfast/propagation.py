@@ -589,11 +589,14 @@ def parse_layers(text: str) -> tuple[int, ...]:
     ((784, 512, 512, 512, 10), (100, 100, 100))
     """
     widths: list[int] = []
+    most = 100_000  # of layers
     parts = text.split(",")
     for part in parts:
         width, x, count = part.strip().partition("x")
         if not (width.isdecimal() and (count.isdecimal() if x else True)):
             raise ValueError(f"layers must be widths, such as 1000x5 or 784,512x3,10, got {text!r}")
+        if x and int(count) > most - len(widths):
+            raise ValueError(f"layers must be at most {most:,}, got {text!r:.80}")
         widths += [int(width)] * (int(count) if x else 1)
     return tuple(widths + widths[-1:] if len(parts) == 1 and "x" in text else widths)
 

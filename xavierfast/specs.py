@@ -10,6 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 from .checks import tensors_of
+from .disk import folder_of, open_file
 from .formats import FormatError
 from .model import init
 from .streams import Seed
@@ -77,7 +78,7 @@ def read_spec(path: str | os.PathLike[str]) -> dict[str, Any]:
     ending = os.path.splitext(path)[1]
     if ending not in (".toml", ".json"):
         raise ValueError(f"a spec is a .toml or .json file, got {path!r}")
-    with open(path, "rb") as file:
+    with folder_of(path) as (folder, name), open(open_file(folder, name, os.O_RDONLY, follow=True), "rb") as file:
         size = os.fstat(file.fileno()).st_size
         data = file.read(min(size, LARGEST_SPEC) + 1)
     if len(data) > LARGEST_SPEC:

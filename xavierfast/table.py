@@ -481,7 +481,9 @@ class Table:
 
     def _gather(self, place: Place, out: Array, threads: int | None) -> None:
         axis, steps, position = place.axis or 0, list(place.steps), place.position
-        if len(place.ids) == 1 and place.ids[0].array.dtype == np.int64 and place.ids[0].array.flags.c_contiguous:
+        first_ids = place.ids[0].array
+        as_it_is = first_ids.dtype == np.int64 and first_ids.flags.c_contiguous and first_ids.flags.aligned
+        if len(place.ids) == 1 and as_it_is:
             ids, steps[axis], length = place.ids[0]
             fill(self._stream, self.key, out, position, tuple(steps), Lookup(axis, ids, length), threads=threads)
             return
