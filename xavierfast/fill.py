@@ -205,7 +205,7 @@ def share_out(total: int, grain: int, least: int, threads: int, work: Work) -> N
 
 
 class Lookup(NamedTuple):
-    """One axis whose index i stands for ids[i]: contiguous aligned int64s, of which those below 0 count from `length`."""
+    """One axis whose index i stands for ids[i]: contiguous aligned int64s; those below 0 count from `length`."""
 
     axis: int
     ids: Array
