@@ -1128,6 +1128,18 @@ def test_whoever_is_giving_names_is_let_finish(tmp_path, name, monkeypatch):
     assert contents(tmp_path) == undisturbed(tmp_path / "alone", name, table, **options)
 
 
+@pytest.mark.parametrize("name", ["t.npy", "t.bin", "t.safetensors"])
+def test_a_big_endian_machine_is_refused(tmp_path, name, monkeypatch):
+    create(tmp_path / f"old.{name}", small())
+    before = contents(tmp_path)
+    monkeypatch.setattr("sys.byteorder", "big")
+    calls = [lambda: create(tmp_path / name, small()), lambda: create(tmp_path / name, small(), rows=(0, 1))]
+    for call in (*calls, lambda: verify(tmp_path / f"old.{name}"), lambda: inspect(tmp_path / f"old.{name}")):
+        with pytest.raises(OSError, match="tables on disk are little-endian"):
+            call()
+    assert contents(tmp_path) == before
+
+
 def test_somebody_finishes_meanwhile(tmp_path):
     """A stranger's file of this name, and what describes it, stay as they are."""
     path = tmp_path / "t.npy"

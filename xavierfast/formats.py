@@ -13,8 +13,10 @@ import json
 import math
 import os
 import struct
+import sys
 import warnings
 from collections.abc import Mapping
+from errno import ENOTSUP
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -80,6 +82,8 @@ def format_of_path(path: str) -> str:
     ending = os.path.splitext(path)[1]
     if ending not in FORMATS:
         raise ValueError(f"the name of a table must end in {', '.join(FORMATS)}; got {path!r}")
+    if sys.byteorder == "big":
+        raise OSError(ENOTSUP, "tables on disk are little-endian, and this machine is not", path)
     return ending
 
 
