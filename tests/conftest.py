@@ -16,6 +16,8 @@ os.environ.setdefault("KERAS_BACKEND", "jax")  # Keras' own default, TensorFlow,
 REQUIRE_ALL = os.environ.get("XAVIERFAST_REQUIRE_ALL") == "1"
 # Continuous integration looks at the same examples each time; a developer's runs look for new ones.
 hypothesis.settings.register_profile("ci", derandomize=True)
+# For test_stateful.py, in minutes.
+hypothesis.settings.register_profile("deep", max_examples=1000, stateful_step_count=60, deadline=None)
 if os.environ.get("CI"):
     hypothesis.settings.load_profile("ci")
 LEVELS = ("portable", "avx2", "avx512")

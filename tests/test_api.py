@@ -8,6 +8,7 @@ import pytest
 
 import xavierfast as xf
 from xavierfast import initializers
+from xavierfast.distributions import INITIALIZERS
 
 FAN = (600, 400)  # fan_in, fan_out
 
@@ -330,3 +331,73 @@ def test_bfloat16_needs_ml_dtypes(monkeypatch):
     with pytest.raises(ImportError, match=r"needs ml_dtypes \(pip install ml_dtypes\), or pass a uint16 array as out="):
         xf.uniform(3, dtype="bfloat16")
     assert xf.uniform(out=np.zeros(3, np.uint16), dtype="bfloat16", seed=0).any()
+
+
+def test_defaults():
+    """They are part of what a call without them means."""
+    scaled = {"gain": 1.0, "mode": "fan_in"}
+    own = {
+        "uniform": {"bound": 1.0}, "normal": {"std": 1.0}, "truncated_normal": {"std": 1.0, "low": -2.0, "high": 2.0},
+        "random_constant": {"bound": 1.0}, "zeros": {}, "constant": {"value": inspect.Parameter.empty},
+        "variance_scaling": {"scale": 1.0, "mode": "fan_in", "distribution": "truncated_normal"},
+    }  # fmt: skip
+    for kind in ("uniform", "normal", "truncated_normal"):
+        own |= {f"xavier_{kind}": {"gain": 1.0}, f"he_{kind}": scaled | {"gain": sqrt(2)}, f"lecun_{kind}": scaled}
+    for name, parameters in own.items():
+        signature = inspect.signature(getattr(xf, name)).parameters.values()
+        assert {p.name: p.default for p in signature if p.name not in ("shape", *SHARED)} == parameters
+    assert {*INITIALIZERS} == {*initializers.__all__} - {"calculate_gain"}
+    assert (xf.variance_scaling(FAN, seed=0) == xf.lecun_truncated_normal(FAN, seed=0)).all()
+
+
+def test_numbers_at_the_edges():
+    assert xf.calculate_gain("leaky_relu", -0.5) == sqrt(2 / 1.25)
+    assert (xf.constant(3, value=-1 - 2j, dtype="complex64") == -1 - 2j).all()
+    assert (xf.uniform(3, bound=0) == 0).all()
+    assert (xf.constant(3, value=np.float32(-2)) == -2).all()
+    with pytest.raises(ValueError, match="bound must be finite"):
+        xf.uniform(3, bound=10**400)
+    for fan in (1, 2**63 - 1):
+        assert xf.xavier_uniform((4, 6), fan_in=fan, fan_out=fan, seed=0).any()
+    with pytest.raises(ValueError, match=r"fan_in must be less than 2\*\*63"):
+        xf.xavier_uniform((4, 6), fan_in=2**63)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "smallest", "largest"),
+    [
+        ("float32", 2.0**-80, (2 - 2.0**-23) * 2.0**127), ("complex64", 2.0**-80, (2 - 2.0**-23) * 2.0**127),
+        ("bfloat16", 2.0**-80, (2 - 2.0**-7) * 2.0**127), ("float16", 2.0**-24, 65504.0),
+        ("float64", 2.0**-900, (2 - 2.0**-52) * 2.0**1023), ("complex128", 2.0**-900, (2 - 2.0**-52) * 2.0**1023),
+        ("float8_e4m3fn", 2.0**-9, 448.0), ("float8_e5m2", 2.0**-16, 57344.0),
+    ],
+)  # fmt: skip
+def test_scales_at_the_edges(ml_dtypes, dtype, smallest, largest):
+    def table(init, **keywords):
+        return xf.Table(3, init, dtype=dtype, **keywords)
+
+    cut = {"low": -2.0, "high": 2.0}
+    for init, name, keywords in (("uniform", "bound", {}), ("normal", "std", {}), ("truncated_normal", "std", cut)):
+        table(init, **{name: smallest}, **keywords)
+        with pytest.raises(ValueError, match=f"at least .* for {dtype} not to underflow"):
+            table(init, **{name: smallest * (1 - 2.0**-52)}, **keywords)
+    extents = [("uniform", "bound", {}, 1), ("normal", "std", {}, 9.5), ("truncated_normal", "std", cut, 2)]
+    if "complex" not in dtype:
+        extents += [
+            ("truncated_normal", "std", {"low": -1.0, "high": 3.0}, 3),
+            ("truncated_normal", "std", {"low": -4.0, "high": 3.0}, 4),
+            ("truncated_normal", "std", {"low": -1.0, "high": inf}, 10.5),
+            ("truncated_normal", "std", {"low": -inf, "high": -3.0}, 12.5),
+        ]
+    for init, name, keywords, extent in extents:
+        table(init, **{name: largest / extent * (1 - 2.0**-52)}, **keywords)
+        if largest < 1e300 or extent > 1:
+            with pytest.raises(ValueError, match=f"at most .* for {dtype} not to overflow"):
+                table(init, **{name: largest / extent * (1 + 2.0**-51)}, **keywords)
+    for value in (largest, -largest):
+        assert table("constant", value=value).bound == largest
+    if largest < 1e300:
+        with pytest.raises(ValueError, match=f"value must lie within the range of {dtype}"):
+            table("constant", value=-largest * (1 + 2.0**-52))
+        with pytest.raises(ValueError, match=f"value must lie within the range of {dtype}"):
+            table("constant", value=-1j * largest * (1 + 2.0**-52))

@@ -108,3 +108,30 @@ def test_shapes(shape):
 def test_errors(arguments, error, message):
     with pytest.raises(error, match=message):
         xf.fans(*arguments)
+
+
+def test_sizes_at_the_edges():
+    """Sizes of 0 and 64 axes are allowed, in a tuple and in a list; so are fans up to 2**63 - 1."""
+    assert xf.fans((0, 5)) == xf.fans([0, 5]) == (0, 5)
+    for kind in (tuple, list):
+        assert xf.fans(kind([1] * 64)) == (1, 1)
+        with pytest.raises(ValueError, match="at most 64 axes, got 65"):
+            xf.fans(kind([1] * 65))
+        with pytest.raises(ValueError, match="negative sizes"):
+            xf.fans(kind([5, -1]))
+    assert xf.fans((2**63 - 1, 1)) == (2**63 - 1, 1)
+    for shape in ((2**62, 2, 1), (2**62, 1, 2), (2**63, 1)):
+        with pytest.raises(ValueError, match=r"fans must be less than 2\*\*63"):
+            xf.fans(shape)
+
+
+def test_groups_at_the_edges():
+    assert xf.fans((5, 6), None, np.int64(1)) == (5, 6)
+    with pytest.raises(ValueError, match="must divide"):
+        xf.fans((5, 6), None, np.uint64(2**63 - 1))
+    with pytest.raises(ValueError, match=r"groups must be less than 2\*\*63"):
+        xf.fans((5, 6), None, np.uint64(2**63))
+
+
+def test_all_letters():
+    assert xf.fans((2, 3, 4, 5), "azio") == (24, 30)

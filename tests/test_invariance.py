@@ -196,3 +196,12 @@ def test_python_float_is_float64():
 
 def test_levels_run(use_level):
     assert kernels.fill is use_level.fill
+
+
+@pytest.mark.parametrize("shape", [(3, 500, 400), (2, 3, 500, 400)])
+def test_large_rows_in_fortran_order(shape):
+    """An index of the first axis alone is more than a cache holds."""
+    out = np.empty(shape, np.float32, order="F")
+    assert (draw("uniform", None, out=out) == draw("uniform", shape)).all()
+    table = xf.Table((4, *shape), "uniform", seed=11)
+    assert (table.read((2, slice(None, None, -1)), out) == np.asarray(table)[2, ::-1]).all()

@@ -58,3 +58,12 @@ def test_keys_are_length_delimited():
     names = ["", "a", "ab", "a/b", "i", "\0", "s\1"]
     keys = {derive_key(seed, name) for seed in seeds for name in names}
     assert len(keys) == len(seeds) * len(names)
+
+
+def test_seeds_of_256_bits(monkeypatch):
+    """What NumPy's objects and the system give is all used, as the contract has it."""
+    words = np.random.SeedSequence(7).generate_state(8, np.uint32)
+    assert resolve_seed(np.random.SeedSequence(7)) == sum(int(word) << 32 * k for k, word in enumerate(words))
+    assert resolve_seed(np.random.default_rng(7)) == int.from_bytes(np.random.default_rng(7).bytes(32), "little")
+    monkeypatch.setattr("secrets.randbits", lambda bits: bits)
+    assert resolve_seed(None) == 256

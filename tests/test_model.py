@@ -112,3 +112,65 @@ def test_interleaved_arrays_do_not_share():
     result = xf.init({"even": memory[:, ::2], "odd": memory[:, 1::2]}, {"*": "normal"}, seed=0)
     assert (memory[:, 1::2] == xf.normal((4, 3), seed=0, name="odd")).all()
     assert result["even"].base is memory
+
+
+@pytest.mark.parametrize("own", [{"init": "zeros"}, {"shape": (3, 4), "seed": 1}, {"shape": (3, 4), "name": "x"}])
+def test_a_dict_that_says_too_little_or_too_much(own):
+    with pytest.raises(ValueError, match="must give its shape, and neither seed nor name"):
+        xf.init({"a": own}, {"*": "zeros"})
+
+
+@pytest.mark.parametrize("reserved", ["shape", "seed", "name"])
+def test_what_a_rule_must_not_give(reserved):
+    with pytest.raises(ValueError, match=f"must not give the {reserved}"):
+        xf.init({"a": (3, 4)}, {"*": {"init": "zeros", reserved: 1}})
+
+
+@pytest.mark.parametrize("pair", [("*",), ("*", "zeros", 1), (5, "zeros"), ["*", "zeros"]])
+def test_what_is_no_pair(pair):
+    with pytest.raises(TypeError, match="pairs of a pattern and a rule"):
+        xf.init({"a": (3, 4)}, [pair])
+
+
+def test_neighbours_in_memory_do_not_share():
+    memory = np.zeros((6, 4), np.float32)
+    parts = {
+        "a": memory[:2],
+        "b": memory[3:1:-1],
+        "c": memory[4:, ::-1],
+        "none": memory[1:1],
+        "d": np.zeros((0, 4), "f4"),
+    }
+    xf.init(parts, {"*": "normal"}, seed=0)
+    assert (memory == np.concatenate([xf.normal((2, 4), seed=0, name="a"), memory[2:]])).all()
+    assert (memory[3:1:-1] == xf.normal((2, 4), seed=0, name="b")).all()
+    assert (memory[4:, ::-1] == xf.normal((2, 4), seed=0, name="c")).all()
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        (slice(None, None, -1), slice(0, 1)), (slice(None, None, -1), slice(5, 6)), (slice(5, 3, -1), slice(4, 5)),
+        (slice(0, 3), slice(2, 6)), (slice(None, None, 3), slice(3, 4)),
+    ],
+)  # fmt: skip
+def test_what_shares_memory(pair):
+    memory = np.full((6, 4), 7, np.float32)
+    first, second = (memory[part] for part in pair)
+    for tensors in ({"a": first, "b": second}, {"a": second, "b": first}, {"a": first, "z": memory[:0], "b": second}):
+        with pytest.raises(ValueError, match="must not share memory"):
+            xf.init(tensors, {"*": "normal"})
+    assert (memory == 7).all()
+
+
+def test_a_table_among_others():
+    """It is taken as it is, and what follows it is made all the same."""
+    table = xf.Table((3, 4), seed=9)
+    result = xf.init({"a": table, "b": (3, 4), "c": table}, {"*": "zeros"}, lazy=True)
+    assert result == {"a": table, "b": xf.Table((3, 4), "zeros", seed=0, name="b"), "c": table}
+
+
+def test_the_last_element_is_shared():
+    memory = np.zeros(8, np.float32)
+    with pytest.raises(ValueError, match="must not share memory"):
+        xf.init({"a": memory[:5], "b": memory[4:]}, {"*": "normal"})

@@ -26,7 +26,6 @@ from test_table import basic, mixed, same
 import xavierfast as xf
 from xavierfast import files, fill, pieces, table
 
-settings.register_profile("deep", max_examples=3000, stateful_step_count=60, deadline=None)
 DEEP = settings.get_current_profile_name() == "deep"
 FEW = settings() if DEEP else settings(max_examples=40, stateful_step_count=25, deadline=None)
 

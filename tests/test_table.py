@@ -1,10 +1,12 @@
 """Table: every index gives what the whole array holds there; shards, recipes, reads, more dtypes."""
 
 import copy
+import itertools
 import json
 import math
 import pickle
 
+import mpmath
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -357,6 +359,10 @@ def test_recipe_is_json():
     )
 
 
+def _view(position, shape, steps):
+    return {"view": {"position": position, "shape": shape, "steps": steps}}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -401,12 +407,12 @@ def test_recipe_is_json():
         ({"name": 5}, "'name' must be str"),
         ({"view": []}, "'view' must be a dict"),
         ({"view": {"position": 0, "shape": [4]}}, r"missing \['steps'\]"),
-        ({"view": {"position": 0, "shape": [13], "steps": [1]}}, "must lie within the 12 elements"),
-        ({"view": {"position": 3, "shape": [4], "steps": [-1]}}, None),
-        ({"view": {"position": 2, "shape": [4], "steps": [-1]}}, "must lie within"),
-        ({"view": {"position": -1, "shape": [4], "steps": [1]}}, "ints from 0"),
-        ({"view": {"position": 0, "shape": [4, 4], "steps": [1]}}, "a step for each axis"),
-        ({"view": {"position": 0, "shape": [10**9], "steps": [0]}}, "more elements than the whole"),
+        (_view(0, [13], [1]), "must lie within the 12 elements"),
+        (_view(3, [4], [-1]), None),
+        (_view(2, [4], [-1]), "must lie within"),
+        (_view(-1, [4], [1]), "ints from 0"),
+        (_view(0, [4, 4], [1]), "a step for each axis"),
+        (_view(0, [10**9], [0]), "more elements than the whole"),
     ],
 )  # fmt: skip
 def test_hostile_recipes(change, message):
@@ -546,3 +552,182 @@ def test_chunks(monkeypatch):
         rng.random((50, 20)) < 0.3,
     ):
         same(table[index], whole[index])
+
+
+def test_the_largest_table():
+    assert xf.Table((2**61 - 1,), "uniform").nbytes == 2**63 - 4
+    with pytest.raises(ValueError, match=r"less than 2\*\*63 bytes"):
+        xf.Table((2**61,), "uniform")
+
+
+def test_the_expression_of_each_shard():
+    table = xf.Table((6, 5, 4), "normal", seed=1)
+    parts = (
+        slice(None),
+        slice(1, None),
+        slice(None, None, 2),
+        slice(None, None, -1),
+        slice(3, 0, -2),
+        slice(2, 3),
+        0,
+        2,
+    )
+    for index in itertools.product(parts, repeat=3):
+        for place in (None, 0, 1, 2, 3):
+            shard = table.shard(index if place is None else (*index[:place], None, *index[place:]))
+            twin = eval(repr(shard), {"Table": xf.Table})
+            assert twin == shard
+            assert twin.shape == shard.shape
+    assert repr(table.shard((2, slice(1, 4), slice(None, None, -1)))).endswith(
+        ".shard((2, slice(1, 4, 1), slice(3, None, -1),))"
+    )
+    assert "shard" not in repr(table.shard(...))
+
+
+@pytest.mark.parametrize(
+    ("change", "beyond"),
+    [
+        ({"shape": [2**63 - 1, 0]}, {"shape": [2**63, 0]}),
+        ({"shape": [1] * 64}, {"shape": [1] * 65}),
+        ({"seed": [0] * 4096}, {"seed": [0] * 4097}),
+        ({"seed": "0x" + "f" * 65_534}, {"seed": "0x" + "f" * 65_535}),
+        ({"seed": "0x1"}, {"seed": "0x_1"}),
+        (_view(10, [2], [1]), _view(11, [2], [1])),
+        (_view(1, [2], [-1]), _view(0, [2], [-1])),
+        (_view(0, [0], [1]), _view(0, [-1], [1])),
+        (_view(11, [1], [1]), _view(12, [1], [1])),
+        (_view(0, [12], [0]), _view(0, [13], [0])),
+        (_view(1, [2], [10]), _view(2, [2], [10])),
+        (_view(0, [1], [2**63 - 1]), _view(0, [1], [2**63])),
+        (_view(0, [1], [1 - 2**63]), _view(0, [1], [-(2**63)])),
+        (_view(0, [1] * 64, [1] * 64), _view(0, [1] * 65, [1] * 65)),
+    ],
+)  # fmt: skip
+def test_the_edges_of_recipes(change, beyond):
+    recipe = xf.Table((3, 4), "uniform", seed=0).recipe
+    xf.Table.from_recipe({**recipe, **change})
+    with pytest.raises(ValueError):
+        xf.Table.from_recipe({**recipe, **beyond})
+
+
+def test_which_seeds_are_written_in_hex():
+    """Numbers from 2**53 on lose digits where JSON's numbers are floats."""
+    assert xf.Table(3, "uniform", seed=2**53 - 1).recipe["seed"] == 2**53 - 1
+    assert xf.Table(3, "uniform", seed=2**53).recipe["seed"] == "0x20000000000000"
+
+
+def test_what_decides_is_told():
+    assert xf.Table((3, 4), "he_normal").init == "he_normal"
+    plain = xf.Table((3, 4), "uniform", bound=0.5)
+    assert (plain.fan_in, plain.fan_out) == (3, 4)
+    bounds = {
+        plain: 0.5,
+        xf.Table(3, "random_constant", bound=0.5): 0.5,
+        xf.Table(3, "constant", value=-0.5): 0.5,
+        xf.Table(3, "constant", value=3 - 4j, dtype="complex64"): 5.0,
+        xf.Table(3, "truncated_normal", std=0.5, low=-1, high=3): 1.5,
+        xf.Table(3, "truncated_normal", std=0.5, low=-4, high=3): 2.0,
+        xf.Table(3, "truncated_normal", low=-4, high=INF): None,
+        xf.Table(3, "truncated_normal", low=-INF, high=1): None,
+        xf.Table(3, "normal"): None,
+        xf.Table((0, 0), "xavier_normal"): 0.0,
+    }
+    narrow = xf.Table(3, "truncated_normal", low=0.0, high=1e-25, dtype="float64")  # where the density is level
+    assert narrow.std == pytest.approx(1e-25 / math.sqrt(12), rel=1e-12)
+    for table, bound in bounds.items():
+        assert table.bound == bound
+    assert [xf.Table(3, init, **OWN.get(init, {})).std for init in ("zeros", "constant", "random_constant")] == [
+        0,
+        0,
+        0,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(-2, 2), (-0.5, 4), (-4, 0.5), (0, 1), (5, INF), (-INF, -5), (-9, -8), (30, 31), (1, 1 + 2e-9)]
+)
+def test_deviation_and_density_beside_integrals(low, high):
+    table = xf.Table(3, "truncated_normal", std=2.0, low=low, high=high, dtype="float64")
+    near = low if abs(low) < abs(high) else high
+    with mpmath.workdps(40):
+
+        def moment(k):
+            """Divided by the density at the nearer end, which may be too small for a float."""
+            width = min(high - low, mpmath.mpf(20))
+            span = [near, near + width] if near == low else [near - width, near]
+            return mpmath.quad(lambda x: x**k * mpmath.exp((near**2 - x**2) / mpmath.mpf(2)), mpmath.linspace(*span, 9))
+
+        mass, mean, square = (moment(k) for k in range(3))
+        assert table.std == pytest.approx(2 * float(mpmath.sqrt(square / mass - (mean / mass) ** 2)), rel=1e-9)
+        inner = near + (1e-9 if near == low else -1e-9)
+        ratio = mpmath.exp((near**2 - mpmath.mpf(inner) ** 2) / 2)
+        assert table.density(2 * inner) == pytest.approx(float(ratio / mass / 2), rel=1e-6)
+    outside = [end + side for end, side in ((2 * low, -0.01), (2 * high, 0.01)) if abs(end) < INF]
+    assert (table.density(outside) == 0).all()
+
+
+def test_densities():
+    x = np.linspace(-3, 3, 25)
+    assert (xf.Table(3, "uniform", bound=1.5).density(x) == np.where(abs(x) <= 1.5, 1 / 3, 0)).all()
+    want = np.exp(-((x / 0.7) ** 2) / 2) / (0.7 * math.sqrt(2 * math.pi))
+    assert xf.Table(3, "normal", std=0.7).density(x) == pytest.approx(want, rel=1e-12)
+    for init, keywords in (
+        ("zeros", {}), ("constant", {"value": 2}), ("random_constant", {}), ("normal", {"std": 0}),
+        ("normal", {"dtype": "complex64"}),
+    ):  # fmt: skip
+        assert xf.Table(3, init, **keywords).density(x) is None
+
+
+def test_deviations_of_complex_values():
+    def std(init, **keywords):
+        return xf.Table(3, init, dtype="complex128", **keywords).std
+
+    assert std("uniform", bound=3.0) == pytest.approx(3 / math.sqrt(2), rel=1e-15)
+    assert std("normal", std=3.0) == 3
+    for cut, want in (
+        (1e-11, 1e-11 / math.sqrt(2)),
+        (2, math.sqrt(1 - 4 / math.expm1(4))),
+        (30, math.sqrt(1 - 900 / math.expm1(700))),
+        (40, 1),
+    ):
+        assert std("truncated_normal", std=0.5, low=-cut, high=cut) == pytest.approx(0.5 * want, rel=1e-12)
+
+
+VIEWS = [
+    ...,
+    (slice(1, 6, 2), slice(None, None, -1), slice(1, 3)),
+    (slice(None), 2),
+    (slice(4, None, -3), None, 1, slice(3)),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("index", VIEWS, ids=str)
+def test_flat_parts(ml_dtypes, index, dtype):
+    """All parts of the C order of a table and of views, as files are written and verified."""
+    view = xf.Table((6, 4, 3), "normal", seed=1, dtype=dtype).shard(index)
+    whole = bits(np.asarray(view))
+    for first in range(view.size + 1):
+        for last in range(first, view.size + 1):
+            part = whole[first * view.itemsize : last * view.itemsize].copy()
+            assert (view.bytes_flat(first, np.zeros_like(part)) == part).all()
+            assert view.equals_flat(first, part)
+            if part.size:
+                part[part.size // 2] ^= 1
+                assert not view.equals_flat(first, part)
+
+
+def test_rows_one_by_one(monkeypatch):
+    monkeypatch.setattr(table_module, "CHUNK", 7)
+    for shape in ((50, 3), (20,), (3, 0), (0, 3), (4, 2, 10)):
+        table = xf.Table(shape, "normal", seed=1)
+        rows = list(table)
+        assert len(rows) == len(table)
+        assert (np.array(rows).reshape(shape) == np.asarray(table)).all()
+
+
+def test_embeddings_are_told_apart():
+    for shape, told in (((64, 1), True), ((63, 1), False), ((128, 2), True), ((127, 2), False), ((64, 0), False)):
+        assert ("for an embedding" in xf.Table(shape, seed=0).describe()) == told
+    for other in (xf.Table((64, 1), "normal", seed=0), xf.Table((64, 1, 1), seed=0)):
+        assert "for an embedding" not in other.describe()

@@ -1,10 +1,12 @@
 """Threads: sharing out, the pool, fork, interruption, memory, and what the machine allows."""
 
 import ast
+import io
 import os
 import platform
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -367,3 +369,72 @@ def test_no_more_helpers_than_pieces():
         share_out(1000, 256, 256, 10**9, lambda begin, end: None)
         assert threading.active_count() <= 4
     """)
+
+
+@pytest.mark.parametrize(
+    ("files", "quota"),
+    [
+        ({"/proc/self/cgroup": "0::/a/b\n", "/sys/fs/cgroup/a/b/cpu.max": "250000 100000\n"}, 3),
+        ({"/proc/self/cgroup": "0::/a/b\n", "/sys/fs/cgroup/a/cpu.max": "150000 100000\n"}, 2),
+        ({"/proc/self/cgroup": "0::/a/b\n", "/sys/fs/cgroup/cpu.max": "400000 100000\n"}, 4),
+        ({"/proc/self/cgroup": "0::/\n", "/sys/fs/cgroup/cpu.max": "1 100000\n"}, 1),
+        ({"/proc/self/cgroup": "0::/\n", "/sys/fs/cgroup/cpu.max": "max 100000\n"}, 1 << 16),
+        (
+            {
+                "/proc/self/cgroup": "9:memory:/m\n4:cpuacct,cpu:/a:b\n0::/\n",
+                "/sys/fs/cgroup/memory/m/cpu.cfs_quota_us": "100000",
+                "/sys/fs/cgroup/memory/m/cpu.cfs_period_us": "100000",
+                "/sys/fs/cgroup/cpuacct,cpu/a:b/cpu.cfs_quota_us": "500000\n",
+                "/sys/fs/cgroup/cpuacct,cpu/a:b/cpu.cfs_period_us": "100000\n",
+            },
+            5,
+        ),
+        ({"/proc/self/cgroup": "", "/sys/fs/cgroup/cpu.max": "100000 100000"}, 1 << 16),
+        ({}, 1 << 16),
+    ],
+)
+def test_quotas_of_all_groups_above(monkeypatch, files, quota):
+    def fake_open(path):
+        if path not in files:
+            raise FileNotFoundError(path)
+        return io.StringIO(files[path])
+
+    monkeypatch.setattr(fill, "open", fake_open, raising=False)
+    assert fill._cgroup_quota.__wrapped__() == quota
+
+
+def test_default_threads(monkeypatch):
+    monkeypatch.setenv("XAVIERFAST_THREADS", "1")
+    assert fill.default_threads() == 1
+    monkeypatch.delenv("XAVIERFAST_THREADS")
+    monkeypatch.setattr(fill, "_cgroup_quota", lambda: 100)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(7 if pid == 0 else 1), raising=False)
+    assert fill.default_threads() == 7
+    monkeypatch.setattr(fill, "_cgroup_quota", lambda: 3)
+    assert fill.default_threads() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    for count, threads in ((2, 2), (5, 3), (None, 1)):
+        monkeypatch.setattr(os, "cpu_count", lambda count=count: count)
+        assert fill.default_threads() == threads
+
+
+def test_helpers_are_as_few_as_asked_for():
+    out = run("""
+        import threading
+        import xavierfast as xf
+        for threads in (1, 3, 2, 4):
+            xf.normal((1200, 1000), seed=1, threads=threads)
+            print(threading.active_count())
+    """)
+    assert out.split() == ["1", "3", "3", "4"]
+
+
+def test_helpers_do_work():
+    names = set()
+
+    def work(begin, end):
+        names.add(threading.current_thread().name)
+        time.sleep(0.01)
+
+    fill.share_out(200 * 256, 256, 256, 3, work)
+    assert len(names) == 3

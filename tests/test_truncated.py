@@ -4,6 +4,7 @@ import mpmath
 import numpy as np
 import pytest
 
+import xavierfast as xf
 from xavierfast import kernels
 from xavierfast.distributions import Distribution, parameters
 
@@ -91,3 +92,25 @@ def test_symmetric(bounds, dtype):
     words = np.tile(WORDS, 2)
     mirrored = ~words  # int32(~w) | 1 is -(int32(w) | 1)
     assert (values(bounds, dtype, words) == -values(bounds, dtype, mirrored)).all()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float8_e4m3fn", "float32"])
+@pytest.mark.parametrize(("low", "high"), [(0.3325, 0.72), (-0.72, -0.3325), (-0.72, 0.3325), (-0.3325, 0.72)])
+def test_bounds_between_two_numbers(ml_dtypes, dtype, low, high):
+    """The outermost numbers of a dtype within the bounds are drawn, and none beyond them."""
+    x = xf.truncated_normal(50_000, low=low, high=high, seed=0, dtype=dtype)
+    if dtype == "float32":
+        assert low <= float(x.min()) < low + 1e-4 and high - 1e-4 < float(x.max()) <= high
+        return
+    with np.errstate(invalid="ignore"):  # of NaN
+        numbers = np.arange(1 << 8 * x.itemsize, dtype=f"u{x.itemsize}").view(x.dtype).astype(np.float64)
+    within = numbers[(low <= numbers) & (numbers <= high)]
+    assert (float(x.min()), float(x.max())) == (within.min(), within.max())
+
+
+def test_masses_of_nearly_one():
+    """1 - Q(7) - Q(6.5) differs from 1 by 4e-11."""
+    mass = 1 - mpmath.ncdf(-7) - mpmath.ncdf(-6.5)
+    for low, high in ((-7, 6.5), (-6.5, 7)):
+        density = xf.Table(3, "truncated_normal", low=low, high=high).density(0.0)
+        assert density == pytest.approx(float(mpmath.npdf(0) / mass), rel=1e-14)

@@ -418,7 +418,7 @@ def truncated_normal(*, std: float = 1.0, low: float = -2.0, high: float = 2.0) 
             raise TypeError(f"{name} must be a number, got {value!r}")
         if isnan(value):
             raise ValueError(f"{name} must not be NaN, got {value!r}")
-    if not low < high or low == inf or high == -inf:
+    if not low < high:
         raise ValueError(f"low must be less than high, got low={low!r} and high={high!r}")
     return Distribution("truncated_normal", _number("std", std), float(low), float(high))
 
