@@ -731,3 +731,22 @@ def test_embeddings_are_told_apart():
         assert ("for an embedding" in xf.Table(shape, seed=0).describe()) == told
     for other in (xf.Table((64, 1), "normal", seed=0), xf.Table((64, 1, 1), seed=0)):
         assert "for an embedding" not in other.describe()
+
+
+@pytest.mark.parametrize("shape", [(1,), (3,), (3, 0), (0, 3), (3, 4), (2, 3, 4)], ids=str)
+def test_where_nothing_is_selected_no_array_is_looked_at(shape):
+    """NumPy refuses an int beyond an axis always, an array only if there is something to select."""
+    table = xf.Table(shape, "uniform", seed=1)
+    whole = np.asarray(table)
+    parts = [
+        True, False, [], [0], [5], [[5]], np.zeros((0, 1), int), np.array([[9], [0]]), 5, 0, -9, slice(None),
+        slice(0, 0), None, np.zeros(3, bool),
+    ]  # fmt: skip
+    for index in [*itertools.product(parts, repeat=1), *itertools.product(parts, repeat=2)]:
+        try:
+            want = whole[index]
+        except IndexError:
+            with pytest.raises(IndexError):
+                table[index]
+        else:
+            same(table[index], want)

@@ -77,6 +77,7 @@ def locate(index: Any, shape: tuple[int, ...], steps: tuple[int, ...], position:
     axis = 0
     axes: list[tuple[int, int]] = []  # size and step of each axis of the result that is not looked up
     ids: list[Ids] = []
+    looked_up: list[int] = []  # the axis of each
     first: int | None = None  # where among them the looked-up axes begin
     apart = after = False  # whether anything stands between looked-up axes, or behind one
     for part in parts:
@@ -84,6 +85,7 @@ def locate(index: Any, shape: tuple[int, ...], steps: tuple[int, ...], position:
             first = len(axes) if first is None else first
             apart = apart or after
             if isinstance(part, tuple) and not part[1]:  # a bare bool: an axis of its own, of one element or none
+                looked_up.append(axis)
                 ids.append(Ids(part[0][0], 0, 1))
                 continue
             for k, array in enumerate(part[0] if isinstance(part, tuple) else [np.asarray(part)]):
@@ -92,7 +94,9 @@ def locate(index: Any, shape: tuple[int, ...], steps: tuple[int, ...], position:
                         f"boolean index did not match indexed array along axis {axis}; size of axis is {shape[axis]} "
                         f"but size of corresponding boolean axis is {part[1][k]}"
                     )
-                _check_ids(array, axis, shape[axis])
+                if isinstance(part, int):
+                    _check_ids(array, axis, shape[axis])
+                looked_up.append(axis)
                 ids.append(Ids(array, steps[axis], shape[axis]))
                 axis += 1
             continue
@@ -124,6 +128,9 @@ def locate(index: Any, shape: tuple[int, ...], steps: tuple[int, ...], position:
         raise IndexError(
             f"shape mismatch: indexing arrays could not be broadcast together with shapes {shapes}"
         ) from None
+    if math.prod(together):  # NumPy looks at no array where nothing is selected
+        for item, axis in zip(ids, looked_up, strict=True):
+            _check_ids(item.array, axis, item.length)
     at = 0 if apart else first
     return Place(
         (*sizes[:at], *together, *sizes[at:]),
@@ -136,7 +143,6 @@ def locate(index: Any, shape: tuple[int, ...], steps: tuple[int, ...], position:
 
 
 def _check_ids(ids: Array, axis: int, length: int) -> None:
-    if ids.size:
-        for worst in (int(ids.min()), int(ids.max())):
-            if not -length <= worst < length:
-                raise IndexError(f"index {worst} is out of bounds for axis {axis} with size {length}")
+    for worst in (int(ids.min()), int(ids.max())):
+        if not -length <= worst < length:
+            raise IndexError(f"index {worst} is out of bounds for axis {axis} with size {length}")
