@@ -11,6 +11,7 @@ from typing import Any
 
 from .checks import tensors_of
 from .disk import folder_of, open_file
+from .fans import MOST_AXES
 from .formats import FormatError
 from .model import init
 from .streams import Seed
@@ -41,7 +42,10 @@ def parse_shape(text: str) -> tuple[int, ...]:
     >>> parse_shape("10Mx128"), parse_shape("1.5Kix2"), parse_shape("7")
     ((10000000, 128), (1536, 2), (7,))
     """
-    return tuple(_parse_number(part) for part in re.split(r"[x,]", text.strip().strip("()[]"), flags=re.IGNORECASE))
+    parts = re.split(r"[x,]", text.strip().strip("()[]"), flags=re.IGNORECASE)
+    if len(parts) > MOST_AXES:
+        raise ValueError(f"shape must have at most {MOST_AXES} axes, got {len(parts)}")
+    return tuple(map(_parse_number, parts))
 
 
 def parse_range(text: str) -> tuple[int, int]:
