@@ -16,7 +16,7 @@ import pytest
 from conftest import missing
 
 import xavierfast as xf
-from xavierfast import files
+from xavierfast import files, specs
 
 COMMAND = [sys.executable, "-P", "-m", "xavierfast"]
 SPEC = """
@@ -400,3 +400,34 @@ def test_too_little_memory():
     command = [sys.executable, "-P", "-c", code, "explain", "--layers", "99999x5"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (3, "xavierfast: there is not enough memory for that\n")
+
+
+# ---- sizes
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("7", 7), ("1_000", 1000), ("2k", 2000), ("3M", 3 * 10**6), ("4G", 4 * 10**9),
+        ("5T", 5 * 10**12), ("6P", 6 * 10**15), ("2Ki", 2 << 10), ("3mi", 3 << 20), ("4Gi", 4 << 30), ("5Ti", 5 << 40), ("6Pi", 6 << 50),
+        ("1.5k", 1500), ("0.5Ki", 512), ("1e3", 1000), ("1.5e1", 15),
+    ],
+)  # fmt: skip
+def test_units(text, size):
+    assert specs.parse_size(text) == size
+    assert specs.parse_size(f"{text}B" if text[-1] in "kMGTPi" else text) == size
+    assert specs.parse_shape(f"2x{text}") == (2, size)
+    assert specs.parse_range(f"{text}:{text}") == (size, size)
+    assert specs.parse_fraction(f"{text}/{text}") == (size, size)
+
+
+def test_a_b_is_a_byte_or_a_billion():
+    assert specs.parse_size("4b") == specs.parse_size("4B") == 4
+    assert specs.parse_shape("4b") == specs.parse_shape("4B") == (4 * 10**9,)
+
+
+@pytest.mark.parametrize("text", ["", "k", "1.0001k", "-1", "1 000", "1e100", "1kk", "1B B", "y", "\u0663"])
+def test_what_is_no_size(text):
+    for parse in (specs.parse_size, specs.parse_shape):
+        with pytest.raises(ValueError, match="must be a whole number such as 1000"):
+            parse(text)
