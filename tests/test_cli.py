@@ -388,6 +388,10 @@ def test_an_output_that_is_full(items, arguments):
     assert (done.returncode, done.stderr) == (3, "xavierfast: [Errno 28] No space left on device\n")
 
 
+def test_a_terminal_without_columns():
+    assert "No such command" in call("nonsense", code=2, env=os.environ | {"COLUMNS": "0"})
+
+
 def test_a_fifo_is_no_spec():
     os.mkfifo("spec.toml")
     error = call("create", "m.safetensors", "--spec", "spec.toml", code=3, timeout=60)
@@ -409,7 +413,8 @@ def test_too_little_memory():
     ("text", "size"),
     [
         ("7", 7), ("1_000", 1000), ("2k", 2000), ("3M", 3 * 10**6), ("4G", 4 * 10**9),
-        ("5T", 5 * 10**12), ("6P", 6 * 10**15), ("2Ki", 2 << 10), ("3mi", 3 << 20), ("4Gi", 4 << 30), ("5Ti", 5 << 40), ("6Pi", 6 << 50),
+        ("5T", 5 * 10**12), ("6P", 6 * 10**15), ("2Ki", 2 << 10),
+        ("3mi", 3 << 20), ("4Gi", 4 << 30), ("5Ti", 5 << 40), ("6Pi", 6 << 50),
         ("1.5k", 1500), ("0.5Ki", 512), ("1e3", 1000), ("1.5e1", 15),
     ],
 )  # fmt: skip

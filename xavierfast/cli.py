@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -62,6 +63,8 @@ def run() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # bars and names, where a locale has neither
+    if os.environ.get("COLUMNS") == "0":  # into which rich would print nothing
+        del os.environ["COLUMNS"]
     try:
         app()
     except OSError as error:  # of --help and --version, before a command has begun

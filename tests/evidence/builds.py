@@ -24,6 +24,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = ["test_goldens", "test_known_answers", "test_levels"]
+NEEDED = ["pytest", "hypothesis", "mpmath", "ml_dtypes"]
 FREE_THREADED = ["test_threads", "test_table", "test_files"]
 PROBE = (
     "import sys, sysconfig as s; print(sys.version.split()[0], s.get_config_var('Py_GIL_DISABLED') or 0, sys.prefix)"
@@ -99,7 +100,8 @@ def strike(python: str, compiler: str, level: str, lto: bool, free_threaded: boo
         bin = f"{folder}/venv/bin"
         for command in (
             [python, "-m", "venv", f"{folder}/venv"],
-            [f"{bin}/python", "-m", "pip", "-q", "install", ".", "pytest", "hypothesis", "ml_dtypes"],
+            # The newest hypothesis that needs no compiler of Rust.
+            [f"{bin}/python", "-m", "pip", "-q", "install", "--only-binary=hypothesis", ".", *NEEDED],
         ):
             done = call(*command)
             if done.returncode:
