@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -12,6 +13,8 @@ import pytest
 from xavierfast import kernels
 from xavierfast.kernels import _cpu
 
+# In the background of a shell Ctrl-C is ignored, and what tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("KERAS_BACKEND", "jax")  # Keras' own default, TensorFlow, may not be there
 REQUIRE_ALL = os.environ.get("XAVIERFAST_REQUIRE_ALL") == "1"
 # Continuous integration looks at the same examples each time; a developer's runs look for new ones.

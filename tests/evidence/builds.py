@@ -100,8 +100,8 @@ def strike(python: str, compiler: str, level: str, lto: bool, free_threaded: boo
         bin = f"{folder}/venv/bin"
         for command in (
             [python, "-m", "venv", f"{folder}/venv"],
-            # The newest hypothesis that needs no compiler of Rust.
-            [f"{bin}/python", "-m", "pip", "-q", "install", "--only-binary=hypothesis", ".", *NEEDED],
+            # The newest that need no compilers of their own, as for free-threaded Pythons some do.
+            [f"{bin}/python", "-m", "pip", "-q", "install", "--only-binary=hypothesis,numpy,ml_dtypes", ".", *NEEDED],
         ):
             done = call(*command)
             if done.returncode:

@@ -535,6 +535,7 @@ def main(rounds: int = 200, seed: int = 0) -> int:
     if not (hasattr(os, "fork") and os.path.exists("/proc/self/statm")):
         print("cannot run here: Linux is needed, for fork and /proc")
         return 77
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a shell it is ignored
     sentences = []
     for part in (
         functools.partial(alone, forks, rounds, seed),

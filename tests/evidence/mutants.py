@@ -144,7 +144,7 @@ def mutated(source: str, operator: str, occurrence: int) -> str:
     return mutate_code(source, get_operator(operator)(), occurrence)
 
 
-def run_tests(folder: Path, tests: tuple[str, ...]) -> None:
+def run_tests(folder: Path, tests: tuple[str, ...], shown: bool) -> None:
     """In a process of its own, whose exit code is pytest's."""
     import pytest
 
@@ -152,17 +152,18 @@ def run_tests(folder: Path, tests: tuple[str, ...]) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_AS, (1 << 34, 1 << 34))
     nothing = os.open(os.devnull, os.O_RDWR)
-    for descriptor in range(3):
+    for descriptor in range(1 if shown else 3):
         os.dup2(nothing, descriptor)
     os.chdir(folder)
-    options = ["-x", "-q", "--tb=no", "--assert=plain", "-p", "no:cacheprovider", f"--basetemp={folder}/pytest"]
+    options = ["-x", "-q", f"--tb={'short' if shown else 'no'}", "--assert=plain", "-p", "no:cacheprovider"]
+    options.append(f"--basetemp={folder}/pytest")
     os._exit(pytest.main([*options, "-k", f"not ({SLOW})", *tests]))
 
 
-def verdict(folder: Path, tests: tuple[str, ...], seconds: float) -> str:
+def verdict(folder: Path, tests: tuple[str, ...], seconds: float, shown: bool = False) -> str:
     """File by file, each in a fork of an interpreter that has imported what tests need, which saves a second."""
     for _, group in groupby(tests, lambda test: test.partition("::")[0]):
-        process = multiprocessing.get_context("fork").Process(target=run_tests, args=(folder, tuple(group)))
+        process = multiprocessing.get_context("fork").Process(target=run_tests, args=(folder, tuple(group), shown))
         process.start()
         process.join(seconds)
         late = process.is_alive()
@@ -189,7 +190,7 @@ def attack(name: str, folder: Path, sample: int, seed: int) -> Counter[str]:
         mutants = random.Random(seed).sample(mutants, sample)
     tests = *TESTS[name], f"tests/test_docs.py::test_docstrings[xavierfast.{name}]"
     began = perf_counter()
-    if verdict(folder, tests, 3600) != "survived":
+    if verdict(folder, tests, 3600, shown=True) != "survived":
         sys.exit(f"the tests of {name} fail, or do not run, without a mutant: {' '.join(tests)}")
     seconds = 10 + 4 * (perf_counter() - began)
     path.write_text("raise ImportError\n" + source, encoding="utf-8")
