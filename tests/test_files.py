@@ -1872,3 +1872,16 @@ def test_many_threads_of_one_process_make_tables(tmp_path):
     for caller in callers:
         caller.join()
     assert results == [True] * 8
+
+
+def test_what_is_written_already_needs_no_room(tmp_path, monkeypatch):
+    """On a file system that cannot promise space, which has none left, a part with all its bytes is finished."""
+    table = small()
+    create(tmp_path / "t.npy", table, rows=(0, table.shape[0]))
+    monkeypatch.setattr(files, "fallocate", lambda fd, nbytes: errno.ENOTSUP)
+    full = os.statvfs_result([4096, 4096, 1000, 0, 0, 1000, 900, 900, 0, 255])
+    monkeypatch.setattr(os, "statvfs", lambda fd: full)
+    assert resume(tmp_path / "t.npy") == 0
+    with pytest.raises(OSError, match="No space left on device"):
+        create(tmp_path / "u.npy", table)
+    assert whole(tmp_path / "t.npy", table)

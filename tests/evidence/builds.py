@@ -115,7 +115,7 @@ def strike(python: str, compiler: str, level: str, lto: bool, free_threaded: boo
         # Not python -m pytest, which would import the sources, where nothing is built.
         done = call(f"{bin}/pytest", "-q", "--tb=short", "-p", "no:cacheprovider", *(f"tests/{t}.py" for t in tests))
         if not done.returncode and free_threaded:
-            done = call(f"{bin}/python", "-c", THREADS)
+            done = call(f"{bin}/python", "-P", "-c", THREADS)
             if not done.returncode:
                 return "passed, and 16 threads at once without the GIL", hashlib.sha256(code).hexdigest()
         if done.returncode:

@@ -2,9 +2,7 @@
 
 address   clang's AddressSanitizer and UndefinedBehaviorSanitizer in the kernels, below the tests and below threads at
           work, which fill, gather, stream, create and verify
-thread    clang's ThreadSanitizer in the kernels, below those threads. They meet at the GIL between two kernels; the
-          threads of a CPython configured with ``--disable-gil --with-thread-sanitizer`` do not, and it is seen too:
-          ``--python PATH`` names one that has numpy, ml_dtypes, cython and setuptools
+thread    clang's ThreadSanitizer in the kernels, below those threads, which meet at the GIL between two kernels
 valgrind  memcheck below the known answers, levels and goldens: values made from what nothing has written
 
 All three, if none is named. Each level first has to betray faults that are planted in calls of it: a write behind the
@@ -188,19 +186,19 @@ def library(kind: str) -> str:
     return path
 
 
-def settings(kind: str, python: str, logs: Path) -> tuple[list[str], dict[str, str]]:
+def settings(kind: str, logs: Path) -> tuple[list[str], dict[str, str]]:
     """The start of a command, and variables for it."""
     log = f"log_path={logs}/report"
     if kind == "valgrind":
         if not shutil.which("valgrind"):
             raise Unable("valgrind is not installed")
         tool = ["valgrind", "--track-origins=yes", "--error-limit=no", "--xml=yes", f"--xml-file={logs}/%p.xml"]
+        tool.append("--leak-check=no")  # Python keeps modules until it ends
         return tool, {"PYTHONMALLOC": "malloc"}
     if not shutil.which("clang"):
         raise Unable("clang is not installed")
     if kind == "thread":
-        variables = {"TSAN_OPTIONS": f"exitcode=0:die_after_fork=0:{log}"}
-        return [], variables if python != sys.executable else variables | {"LD_PRELOAD": library(kind)}
+        return [], {"TSAN_OPTIONS": f"exitcode=0:die_after_fork=0:{log}", "LD_PRELOAD": library(kind)}
     return [], {
         # Python keeps memory until it ends, and kernels allocate none.
         "ASAN_OPTIONS": f"detect_leaks=0:allocator_may_return_null=1:{log}",
@@ -210,18 +208,16 @@ def settings(kind: str, python: str, logs: Path) -> tuple[list[str], dict[str, s
     }
 
 
-def build(folder: Path, kind: str, python: str) -> None:
+def build(folder: Path, kind: str) -> None:
     for part in ("xavierfast", "tests", "docs", "benches"):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("*.so", "*.pyd", "__pycache__"))
     for part in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / part, folder)
     environment = os.environ | {"CFLAGS": FLAGS[kind]} | ({} if kind == "valgrind" else {"CC": "clang"})
-    # This Python translates the kernels for one with ThreadSanitizer too, which takes minutes for it.
-    for builder in dict.fromkeys((sys.executable, python)):
-        command = [builder, "setup.py", "-q", "build_ext", "-i"]
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-        if done.returncode:
-            raise Unable(f"the kernels cannot be built: {done.stderr.strip()[-500:]}")
+    command = [sys.executable, "setup.py", "-q", "build_ext", "-i"]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise Unable(f"the kernels cannot be built: {done.stderr.strip()[-500:]}")
 
 
 def collect(logs: Path) -> list[str]:
@@ -237,19 +233,19 @@ def collect(logs: Path) -> list[str]:
     return found
 
 
-def look(kind: str, python: str, tests: list[str]) -> int:
+def look(kind: str, tests: list[str]) -> int:
     """How many things a sanitizer finds, once it has found what is planted."""
     began, found = monotonic(), 0
     with tempfile.TemporaryDirectory() as outer:
         folder, logs = Path(outer, "tree").resolve(), Path(outer, "reports")
         logs.mkdir()
-        tool, variables = settings(kind, python, logs)
-        build(folder, kind, python)
+        tool, variables = settings(kind, logs)
+        build(folder, kind)
         environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"} | variables
         environment.pop("XAVIERFAST_LEVEL", None)
 
         def run(*arguments: str, **variables: str) -> tuple[int, str]:
-            command = [*tool, python, "-P", *arguments]
+            command = [*tool, sys.executable, "-P", *arguments]
             output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
             done = subprocess.run(command, cwd=folder, env=environment | variables, text=True, **output)
             return done.returncode, done.stdout.strip()
@@ -299,14 +295,13 @@ def look(kind: str, python: str, tests: list[str]) -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Sanitizers below the tests.", epilog="Other arguments are pytest's.")
-    parser.add_argument("--python", default=sys.executable, metavar="PATH", help="one that has ThreadSanitizer")
-    options, rest = parser.parse_known_args()
+    _, rest = parser.parse_known_args()
     kinds = [kind for kind in FLAGS if kind in rest] or list(FLAGS)
     tests = [argument for argument in rest if argument not in FLAGS]
     found, unable, began = 0, [], monotonic()
     for kind in kinds:
         try:
-            found += look(kind, options.python if kind == "thread" else sys.executable, tests)
+            found += look(kind, tests)
         except Unable as reason:
             unable.append(f"{kind}: {reason}")
             print(unable[-1], flush=True)
