@@ -633,7 +633,7 @@ def test_what_decides_is_told():
         xf.Table((0, 0), "xavier_normal"): 0.0,
     }
     narrow = xf.Table(3, "truncated_normal", low=0.0, high=1e-25, dtype="float64")  # where the density is level
-    assert narrow.std == pytest.approx(1e-25 / math.sqrt(12), rel=1e-12)
+    assert narrow.std == pytest.approx(1e-25 / math.sqrt(12), rel=1e-12, abs=0)
     for table, bound in bounds.items():
         assert table.bound == bound
     assert [xf.Table(3, init, **OWN.get(init, {})).std for init in ("zeros", "constant", "random_constant")] == [
@@ -658,10 +658,10 @@ def test_deviation_and_density_beside_integrals(low, high):
             return mpmath.quad(lambda x: x**k * mpmath.exp((near**2 - x**2) / mpmath.mpf(2)), mpmath.linspace(*span, 9))
 
         mass, mean, square = (moment(k) for k in range(3))
-        assert table.std == pytest.approx(2 * float(mpmath.sqrt(square / mass - (mean / mass) ** 2)), rel=1e-9)
+        assert table.std == pytest.approx(2 * float(mpmath.sqrt(square / mass - (mean / mass) ** 2)), rel=1e-9, abs=0)
         inner = near + (1e-9 if near == low else -1e-9)
         ratio = mpmath.exp((near**2 - mpmath.mpf(inner) ** 2) / 2)
-        assert table.density(2 * inner) == pytest.approx(float(ratio / mass / 2), rel=1e-6)
+        assert table.density(2 * inner) == pytest.approx(float(ratio / mass / 2), rel=1e-6, abs=0)
     outside = [end + side for end, side in ((2 * low, -0.01), (2 * high, 0.01)) if abs(end) < INF]
     assert (table.density(outside) == 0).all()
 
@@ -670,7 +670,7 @@ def test_densities():
     x = np.linspace(-3, 3, 25)
     assert (xf.Table(3, "uniform", bound=1.5).density(x) == np.where(abs(x) <= 1.5, 1 / 3, 0)).all()
     want = np.exp(-((x / 0.7) ** 2) / 2) / (0.7 * math.sqrt(2 * math.pi))
-    assert xf.Table(3, "normal", std=0.7).density(x) == pytest.approx(want, rel=1e-12)
+    assert xf.Table(3, "normal", std=0.7).density(x) == pytest.approx(want, rel=1e-12, abs=0)
     for init, keywords in (
         ("zeros", {}), ("constant", {"value": 2}), ("random_constant", {}), ("normal", {"std": 0}),
         ("normal", {"dtype": "complex64"}),
@@ -682,7 +682,7 @@ def test_deviations_of_complex_values():
     def std(init, **keywords):
         return xf.Table(3, init, dtype="complex128", **keywords).std
 
-    assert std("uniform", bound=3.0) == pytest.approx(3 / math.sqrt(2), rel=1e-15)
+    assert std("uniform", bound=3.0) == pytest.approx(3 / math.sqrt(2), rel=1e-15, abs=0)
     assert std("normal", std=3.0) == 3
     for cut, want in (
         (1e-11, 1e-11 / math.sqrt(2)),
@@ -690,7 +690,7 @@ def test_deviations_of_complex_values():
         (30, math.sqrt(1 - 900 / math.expm1(700))),
         (40, 1),
     ):
-        assert std("truncated_normal", std=0.5, low=-cut, high=cut) == pytest.approx(0.5 * want, rel=1e-12)
+        assert std("truncated_normal", std=0.5, low=-cut, high=cut) == pytest.approx(0.5 * want, rel=1e-12, abs=0)
 
 
 VIEWS = [
