@@ -740,7 +740,8 @@ def test_where_nothing_is_selected_no_array_is_looked_at(shape):
     whole = np.asarray(table)
     parts = [
         True, False, [], [0], [5], [[5]], np.zeros((0, 1), int), np.array([[9], [0]]), 5, 0, -9, slice(None),
-        slice(0, 0), None, np.zeros(3, bool),
+        slice(0, 0), None, np.zeros(3, bool), np.zeros(0, bool), np.zeros(1, bool), np.zeros((0, 3), bool),
+        np.zeros((3, 0), bool), np.zeros((2, 2), bool),
     ]  # fmt: skip
     for index in [*itertools.product(parts, repeat=1), *itertools.product(parts, repeat=2)]:
         try:
