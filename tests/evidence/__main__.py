@@ -15,18 +15,18 @@ HERE = Path(__file__).resolve().parent
 # Minutes on two cores, the arguments of a long run, and those of one of seconds, where there is one.
 ATTACKS: dict[str, tuple[int, list[str], list[str] | None]] = {
     "fuzz": (2, ["100000", "1"], ["3000", "1"]),
-    "parsers": (8, [], ["20000"]),
+    "parsers": (10, [], ["20000"]),
     "arguments": (5, [], ["100"]),
-    "histories": (10, [], None),
-    "disk": (8, [], ["4"]),
-    "interrupts": (8, [], ["4"]),
+    "histories": (6, [], None),
+    "disk": (6, [], ["4"]),
+    "interrupts": (7, [], ["4"]),
     "faults": (6, [], ["rotation by one"]),
-    "mutants": (90, ["--sample", "60"], ["streams", "--sample", "15"]),
+    "mutants": (75, ["--sample", "20"], ["streams", "--sample", "15"]),
     "streams": (20, [], ["--uniforms", "1e8", "--normals", "1e7"]),
-    "sanitizers": (25, [], None),
+    "sanitizers": (35, [], None),
     "builds": (15, [], None),
-    "machines": (40, [], None),
-    "batteries": (90, [], None),
+    "machines": (45, [], None),
+    "batteries": (60, [], None),
 }
 UNABLE = 77
 
