@@ -236,7 +236,7 @@ def main() -> int:
         for part in ("pyproject.toml", "README.md"):
             shutil.copy(ROOT / part, folder)
         # Levels differ in nothing that the Python around them sees: the fastest that this machine runs will do.
-        command = [sys.executable, "-c", "import xavierfast; print(xavierfast.level)"]
+        command = [sys.executable, "-P", "-c", "import xavierfast; print(xavierfast.level)"]
         level = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
         for name in ("_cpu", level):
             (library,) = installed.glob(f"kernels/{name}.*.so")
