@@ -234,7 +234,7 @@ def outcome(process: subprocess.Popen) -> tuple[int | None, str, str]:
 INTERRUPTED = """
 import faulthandler, hashlib, os, signal, sys
 faulthandler.dump_traceback_later(60, exit=True)
-import numpy as np
+import numpy as np, numpy.random  # whose late import can swallow an interrupt
 
 stage, survive, folder, wanted = sys.argv[1], sys.argv[2] == "surviving", *sys.argv[3:]
 path, handled, survived = os.path.join(folder, "t.npy"), 0, 0
