@@ -22,7 +22,8 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from sources import copy_sources
+
 TESTS = ["test_goldens", "test_known_answers", "test_levels"]
 NEEDED = ["pytest", "hypothesis", "mpmath", "ml_dtypes"]
 FREE_THREADED = ["test_threads", "test_table", "test_files"]
@@ -85,11 +86,7 @@ def strike(python: str, compiler: str, level: str, lto: bool, free_threaded: boo
         environment |= {"CC": compiler, "CFLAGS": flags, "LDFLAGS": flags}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
-        ignored = shutil.ignore_patterns("*.so", "*.pyd", "__pycache__")
-        for part in ("xavierfast", "tests"):
-            shutil.copytree(ROOT / part, folder / part, ignore=ignored)
-        for part in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
-            shutil.copy(ROOT / part, folder)
+        copy_sources(folder)
         setup = (folder / "setup.py").read_text()
         assert setup.count('"-O3"') == 1
         (folder / "setup.py").write_text(setup.replace('"-O3"', f'"{level}"'))

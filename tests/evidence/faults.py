@@ -3,14 +3,14 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from sources import copy_sources
+
 KERNELS = "xavierfast/kernels/kernels.pxi"
 FILL, TABLE = "xavierfast/fill.py", "xavierfast/table.py"
 STREAMS, DISTRIBUTIONS = "xavierfast/streams.py", "xavierfast/distributions.py"
@@ -237,10 +237,7 @@ def main() -> None:
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
-        for part in ("xavierfast", "tests"):
-            shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("*.so", "*.pyd", "__pycache__"))
-        for part in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
-            shutil.copy(ROOT / part, folder)
+        copy_sources(folder)
         # All levels are compiled from one source, so one of them is enough.
         setup = (folder / "setup.py").read_text()
         assert setup.count("if X86:") == 1

@@ -22,7 +22,8 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from sources import copy_sources
+
 # Debian's name and the emulator's command. The CPU "max" would spend its time on pointer authentication.
 MACHINES = {
     "aarch64": ("arm64", ["qemu-aarch64-static", "-cpu", "cortex-a72"]),
@@ -162,11 +163,7 @@ def main() -> int:
     failed, unable = [], []
     with tempfile.TemporaryDirectory() as name:
         tools, sources = Path(name).resolve() / "tools", Path(name).resolve() / "sources"
-        ignored = shutil.ignore_patterns("*.so", "*.pyd", "__pycache__")
-        for part in ("xavierfast", "tests"):
-            shutil.copytree(ROOT / part, sources / part, ignore=ignored)
-        for part in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
-            shutil.copy(ROOT / part, sources)
+        copy_sources(sources)
         try:
             # Python alone, so that it runs anywhere; the translation to C is the same everywhere, and quick here.
             pip = [sys.executable, "-m", "pip", "-q"]

@@ -28,7 +28,8 @@ from math import sqrt
 from pathlib import Path
 from time import perf_counter
 
-ROOT = Path(__file__).resolve().parents[2]
+from sources import copy_sources
+
 # One replacement for an operator, two for an order: cosmic-ray's further ones die of the same tests, or of a TypeError.
 KINDS = re.compile(
     r"core/(AddNot|ExceptionReplacer|NumberReplacer|RemoveDecorator|Replace(And|Or|True|False|Break|Continue)With\w+"
@@ -232,10 +233,7 @@ def main() -> int:
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # where fsync costs nothing
     with tempfile.TemporaryDirectory(dir=memory) as temporary:
         folder = Path(temporary).resolve()
-        for part in ("xavierfast", "tests"):
-            shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
-        for part in ("pyproject.toml", "README.md"):
-            shutil.copy(ROOT / part, folder)
+        copy_sources(folder)
         # Levels differ in nothing that the Python around them sees: the fastest that this machine runs will do.
         command = [sys.executable, "-P", "-c", "import xavierfast; print(xavierfast.level)"]
         level = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

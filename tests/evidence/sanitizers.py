@@ -25,7 +25,6 @@ from itertools import product
 from pathlib import Path
 from time import monotonic
 
-ROOT = Path(__file__).resolve().parents[2]
 OURS = "xavierfast/kernels/"  # in each frame of the kernels, with line numbers and without
 UNABLE = 77
 N = 1 << 21
@@ -208,10 +207,9 @@ def settings(kind: str, logs: Path) -> tuple[list[str], dict[str, str]]:
 
 
 def build(folder: Path, kind: str) -> None:
-    for part in ("xavierfast", "tests", "docs", "benches"):
-        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("*.so", "*.pyd", "__pycache__"))
-    for part in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / part, folder)
+    from sources import copy_sources  # which what runs inside, by -P, does not find
+
+    copy_sources(folder, "docs", "benches")
     environment = os.environ | {"CFLAGS": FLAGS[kind]} | ({} if kind == "valgrind" else {"CC": "clang"})
     command = [sys.executable, "setup.py", "-q", "build_ext", "-i"]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)

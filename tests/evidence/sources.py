@@ -1,0 +1,14 @@
+"""A copy of the sources, for attacks that build or change them; no attack itself."""
+
+import shutil
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def copy_sources(folder: Path, *parts: str) -> None:
+    """The package, its tests and `parts` besides, without what was built among them, and all that setup.py needs."""
+    for part in ("xavierfast", "tests", *parts):
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("*.so", "*.pyd", "__pycache__"))
+    for part in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / part, folder)
