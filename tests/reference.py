@@ -1,5 +1,6 @@
 """The stream contract, version 1, in plain NumPy: slow, short, and the specification that every kernel must equal bit
-for bit. It needs IEEE 754 arithmetic in a written order and nothing else.
+for bit. It needs IEEE 754 arithmetic in a written order and nothing else; NumPy has no fused multiply-add, so `fused`
+makes one of float64 arithmetic.
 
 ``elements(distribution, form, key, p, position, n)`` has the kernels' own signature; ``p`` is what
 ``xavierfast.distributions`` computes from a distribution's parameters.
@@ -7,7 +8,7 @@ for bit. It needs IEEE 754 arithmetic in a written order and nothing else.
 
 import numpy as np
 
-WORDS, CONSTANT, UNIFORM, NORMAL, TRUNCATED, WIDE, QUANTILE = range(7)
+WORDS, CONSTANT, UNIFORM, RANGE, NORMAL, TRUNCATED, WIDE, QUANTILE = range(8)
 UINT32, FLOAT32, FLOAT64, FLOAT16, BFLOAT16, COMPLEX64, COMPLEX128 = range(7)
 f32, f64, i32, u32, u64 = np.float32, np.float64, np.int32, np.uint32, np.uint64
 
@@ -46,6 +47,29 @@ def tiles(key, first, count):
     return chacha8(key, blocks).reshape(16, count, 16).transpose(1, 0, 2).reshape(count, 256)
 
 
+def fused(a, b, c):
+    """a * b + c in float32, rounded once: fusedMultiplyAdd of IEEE 754-2008.
+
+    The product of two float32 is exact in float64. Its sum with c is rounded to odd, which is towards zero, with the
+    last bit set if anything was left over; of such a sum the rounding to float32 is that of the exact one (Boldo and
+    Melquiond 2008).
+    """
+    product, c = np.multiply(a, b, dtype=f64), f64(c)
+    total = product + c
+    part = total - product
+    rest = (product - (total - part)) + (c - part)  # total + rest is exact: Knuth's TwoSum
+    bits = total.view(u64) - (rest * total < 0)  # away from zero by rounding: one back
+    return (bits | (rest != 0)).view(f64).astype(f32)
+
+
+def horner32(x, *coefficients):
+    """The polynomial in x, of float32 coefficients from the highest power down, each step fused."""
+    y = f32(coefficients[0])
+    for c in coefficients[1:]:
+        y = fused(y, x, f32(c))
+    return y
+
+
 def horner(x, *coefficients):
     y = coefficients[0] * x + coefficients[1]
     for c in coefficients[2:]:
@@ -57,69 +81,66 @@ def minus_two_ln(u, u_minus_1):
     bits = u.view(i32) - i32(0x3F3504F3)
     e = bits >> i32(23)
     f = np.where(e == 0, u_minus_1, ((bits & i32(0x7FFFFF)) + i32(0x3F3504F3)).view(f32) - f32(1))
-    t = horner(
-        f, f32(-0.174008758253), f32(0.285349738051), f32(-0.298295344234), f32(0.331551693559), f32(-0.399261277287),
-        f32(0.50002674075), f32(-0.666678214716), f32(1), f32(-2),
+    t = horner32(
+        f, -0.174008758253, 0.285349738051, -0.298295344234, 0.331551693559, -0.399261277287, 0.50002674075,
+        -0.666678214716, 1, -2,
     )  # fmt: skip
-    return t * f - f32(1.3862943611) * e.astype(f32)
+    return fused(f32(-1.3862943611), e.astype(f32), t * f)
 
 
 def uniform32(w, p):
     return (w.view(i32) | i32(1)).astype(f32) * f32(p[0])
 
 
-def turn32(word, r):
-    """r times cosine and sine of the word's angle."""
+def range32(w, p):
+    return bounded(fused((w.view(i32) | i32(1)).astype(f32), f32(p[0]), f32(p[1])), p)
+
+
+def turn32(word, r, mean=0):
+    """r times cosine and sine of the word's angle, plus the mean."""
     y = (word << u32(2) | u32(2)).view(i32).astype(f32) * f32(2**-31)
     z = y * y
-    s = horner(z, f32(-3.59504522443e-5), f32(0.00249000102402), f32(-0.0807454325292), f32(0.785398160854)) * y
-    c = horner(z, f32(3.53033805326e-6), f32(-0.000325940079856), f32(0.0158543266228), f32(-0.308425135649), f32(1))
-    c, s = np.where(word & u32(1 << 30), -(c * r), c * r), s * r
+    s = horner32(z, -3.660921720438637e-05, 0.002490994054824114, -0.08074581623077393, 0.7853981852531433) * y
+    c = horner32(z, -0.00031898077577352524, 0.015850206837058067, -0.3084244728088379, 1)
+    c = np.where(word & u32(1 << 30), -c, c)
     swap = word >> u32(31) == 1
-    return np.where(swap, s, c), np.where(swap, c, s)
+    return fused(np.where(swap, s, c), r, f32(mean)), fused(np.where(swap, c, s), r, f32(mean))
 
 
 def normal32(w, p):
     x = w[:, :128].view(i32) | i32(1)
     a = np.abs(x.astype(f32)) * f32(2**-32)
     r = np.sqrt(minus_two_ln(np.where(x < 0, f32(1) - a, a), -a)) * f32(p[0])
-    return np.concatenate(turn32(w[:, 128:], r), axis=1)
+    return np.concatenate(turn32(w[:, 128:], r, p[1]), axis=1)
 
 
 def bounded(y, p):
-    low, high = y.dtype.type(p[1]), y.dtype.type(p[2])
-    return np.minimum(np.maximum(y, low), high)
+    """No further than p[2] and p[3]."""
+    return np.minimum(np.maximum(y, y.dtype.type(p[2])), y.dtype.type(p[3]))
 
 
 def central32(w, p):
-    """x, q and the mass of the nearer tail."""
+    """q, in (-1/2, 1/2), and t, the mass of the nearer tail."""
     x = w.view(i32) | i32(1)
     rest = (2**31 - np.abs(x.astype(np.int64))).astype(f32)
-    return x.astype(f32) * f32(p[3]), f32(p[4]) + rest * f32(p[3])
+    return x.astype(f32) * f32(p[4]), fused(rest, f32(p[4]), f32(p[5]))
 
 
 def truncated32(w, p):
     q, t = central32(w, p)
-    y = t - t * t
-    n = horner(
-        y, f32(0.174064641199), f32(1.3362795234), f32(0.360711759911), f32(0.0155004442968), f32(9.11768389984e-5)
-    )
-    d = horner(y, f32(1), f32(0.615406222514), f32(0.0697980427473), f32(0.00169001160449), f32(5.96628803334e-6))
-    return bounded(q * (f32(2.5066282746) + q * q * (n / d)) * f32(p[0]), p)
+    y = fused(-t, t, t)
+    n = horner32(y, 0.174433514476, 1.33527851105, 0.358626157045, 0.0153024345636, 8.92515236046e-5)
+    d = horner32(y, 1, 0.61335504055, 0.0692181810737, 0.00166507216636, 5.8332025219e-6)
+    return bounded(fused(q * fused(q * q, n / d, f32(2.5066282746)), f32(p[0]), f32(p[1])), p)
 
 
 def wide32(w, p):
     q, t = central32(w, p)
-    t = f32(4) * (t - t * t)
+    t = f32(4) * fused(-t, t, t)
     z = minus_two_ln(t, t - f32(1))
-    n = horner(
-        z, f32(0.0507273872122), f32(29.4271196611), f32(899.239346949), f32(20952.5603475), f32(207475.417759),
-        f32(2863306.93594),
-    )  # fmt: skip
-    d = horner(
-        z, f32(1), f32(134.375244441), f32(2515.53166562), f32(75466.2707016), f32(415141.381223), f32(8726479.12513)
-    )
-    return bounded(q * (f32(2.5066282746) + z * (n / d)) * f32(p[0]), p)
+    n = horner32(z, 0.0491795651615, 30.1309280396, 945.962646484, 22140.5195312, 220180.625, 3051859.5)
+    d = horner32(z, 1, 139.360778809, 2646.08447266, 79929.625, 439554.84375, 9301132)
+    return bounded(fused(q * fused(z, n / d, f32(2.5066282746)), f32(p[0]), f32(p[1])), p)
 
 
 def signed62(a, b):
@@ -143,7 +164,11 @@ def uniform64(w, p):
     return signed62(w[:, :128], w[:, 128:]) * p[0]
 
 
-def turn64(a, b, r):
+def range64(w, p):
+    return bounded(signed62(w[:, :128], w[:, 128:]) * p[0] + p[1], p)
+
+
+def turn64(a, b, r, mean=0.0):
     y = signed62(((a << u32(2)).view(i32) >> i32(2)).view(u32), b) * 2.0**-60
     z = y * y
     s = y * horner(
@@ -156,14 +181,14 @@ def turn64(a, b, r):
     )  # fmt: skip
     c, s = np.where(a & u32(1 << 30), -(c * r), c * r), s * r
     swap = a >> u32(31) == 1
-    return np.where(swap, s, c), np.where(swap, c, s)
+    return np.where(swap, s, c) + mean, np.where(swap, c, s) + mean
 
 
 def normal64(w, p):
     y = signed62(w[:, :64], w[:, 128:192])
     a = np.abs(y) * 2.0**-63
     r = np.sqrt(-2 * ln(np.where(y < 0, 1 - a, a), -a)) * p[0]
-    return np.concatenate(turn64(w[:, 64:128], w[:, 192:], r), axis=1)
+    return np.concatenate(turn64(w[:, 64:128], w[:, 192:], r, p[1]), axis=1)
 
 
 def complex64(distribution, w, p):
@@ -173,8 +198,9 @@ def complex64(distribution, w, p):
     else:
         scale, cut, share, rest = map(f32, p)
         a = np.abs(x.astype(f32)) * f32(2**-32)
-        u = np.where(x < 0, f32(1) - share * a, rest + share * a)
-        r = np.minimum(np.sqrt(minus_two_ln(u, -share * np.where(x < 0, a, f32(1) - a))) * scale, cut)
+        u = np.where(x < 0, fused(-share, a, f32(1)), fused(share, a, rest))
+        u_minus_1 = np.where(x < 0, fused(-share, a, f32(0)), fused(share, a, -share))
+        r = np.minimum(np.sqrt(minus_two_ln(u, u_minus_1)) * scale, cut)
     re, im = turn32(w[:, 128:], r)
     return re + im * np.complex64(1j)
 
@@ -209,7 +235,7 @@ def halley(x, target):
 
 
 def quantile(s, nearer, below, p, steps):
-    std, _, _, mass, before, after, unit, centre, half = p
+    std, mean, _, _, mass, before, after, unit, centre, half = p
     lower = before + mass * np.where(below, nearer, 1 - nearer)
     upper = after + mass * np.where(below, 1 - nearer, nearer)
     below = lower < upper
@@ -230,7 +256,7 @@ def quantile(s, nearer, below, p, steps):
         y, 5226.495278852854561, 28729.085735721942674, 39307.89580009271061, 21213.794301586595867,
         5394.1960214247511077, 687.1870074920579083, 42.313330701600911252, 1.0,
     )  # fmt: skip
-    return np.where(y > 0, q * n / d, np.where(below, -x, x)) * std
+    return np.where(y > 0, q * n / d, np.where(below, -x, x)) * std + mean
 
 
 def quantile32(w, p):
@@ -264,14 +290,14 @@ def elements(distribution, form, key, p, position, n):
         kind, draw = (np.complex64, complex64) if form == COMPLEX64 else (np.complex128, complex128)
         v = np.full((count, size), complex(*p), kind) if distribution == CONSTANT else draw(distribution, w, p)
     elif form == FLOAT64:
-        map64 = {UNIFORM: uniform64, NORMAL: normal64, QUANTILE: quantile64}
+        map64 = {UNIFORM: uniform64, RANGE: range64, NORMAL: normal64, QUANTILE: quantile64}
         v = np.full((count, size), p[0]) if distribution == CONSTANT else map64[distribution](w, p)
     else:
-        map32 = {UNIFORM: uniform32, NORMAL: normal32, TRUNCATED: truncated32, WIDE: wide32, QUANTILE: quantile32}
+        map32 = {
+            UNIFORM: uniform32, RANGE: range32, NORMAL: normal32, TRUNCATED: truncated32, WIDE: wide32,
+            QUANTILE: quantile32,
+        }  # fmt: skip
         v = np.full((count, size), f32(p[0])) if distribution == CONSTANT else map32[distribution](w, p)
         if form != FLOAT32:
             v = v.astype(np.float16) if form == FLOAT16 else bfloat16(v)
-            if distribution == UNIFORM:  # the last value within the bound has the bit pattern p[1]
-                bits = v.view(np.uint16)
-                v = (np.minimum(bits & 0x7FFF, u32(p[1])) | bits & 0x8000).astype(np.uint16).view(v.dtype)
     return v.reshape(-1)[position % size :][:n]

@@ -337,7 +337,8 @@ def test_defaults():
     """They are part of what a call without them means."""
     scaled = {"gain": 1.0, "mode": "fan_in"}
     own = {
-        "uniform": {"bound": 1.0}, "normal": {"std": 1.0}, "truncated_normal": {"std": 1.0, "low": -2.0, "high": 2.0},
+        "uniform": {"bound": None, "low": None, "high": None}, "normal": {"mean": 0.0, "std": 1.0},
+        "truncated_normal": {"mean": 0.0, "std": 1.0, "low": -2.0, "high": 2.0},
         "random_constant": {"bound": 1.0}, "zeros": {}, "constant": {"value": inspect.Parameter.empty},
         "variance_scaling": {"scale": 1.0, "mode": "fan_in", "distribution": "truncated_normal"},
     }  # fmt: skip

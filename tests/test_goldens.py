@@ -16,7 +16,13 @@ FILE = Path(__file__).parent / "goldens.json"
 INF = float("inf")
 CALLS = {
     "uniform": (xf.uniform, {"bound": 0.05}),
+    "uniform from 0 to 1": (xf.uniform, {"low": 0.0, "high": 1.0}),
+    "uniform from -3 to 0.7": (xf.uniform, {"low": -3.0, "high": 0.7}),
     "normal": (xf.normal, {"std": 0.02}),
+    "normal about 1": (xf.normal, {"mean": 1.0, "std": 0.02}),
+    "truncated 2 about 1": (xf.truncated_normal, {"mean": 1.0, "std": 0.02}),
+    "truncated 3 about -0.5": (xf.truncated_normal, {"mean": -0.5, "std": 0.02, "low": -3.0, "high": 3.0}),
+    "truncated one-sided about 0.1": (xf.truncated_normal, {"mean": 0.1, "low": 0.0, "high": INF}),
     "truncated 2": (xf.truncated_normal, {"std": 0.02}),
     "truncated 3": (xf.truncated_normal, {"std": 0.02, "low": -3.0, "high": 3.0}),
     "truncated wide": (xf.truncated_normal, {"std": 0.02, "low": -50.0, "high": 50.0}),
@@ -44,8 +50,9 @@ def digest(call, stream, dtype):
 
 KEYS = [f"{call}/{stream}/{dtype}" for call in CALLS for stream in STREAMS for dtype in DTYPES]
 TWO_SIDED = ("uniform", "normal", "truncated 2", "truncated 3", "xavier_uniform", "xavier_truncated_normal")
+MOVED = ("uniform from -3 to 0.7", "normal about 1")
 KEYS += [f"{call}/named/{dtype}" for call in TWO_SIDED for dtype in ("complex64", "complex128")]
-KEYS += [f"{call}/named/{dtype}" for call in TWO_SIDED for dtype in ("float8_e4m3fn", "float8_e5m2")]
+KEYS += [f"{call}/named/{dtype}" for call in (*TWO_SIDED, *MOVED) for dtype in ("float8_e4m3fn", "float8_e5m2")]
 
 
 @pytest.mark.parametrize("key", KEYS)

@@ -10,11 +10,19 @@ from xavierfast.distributions import Distribution, parameters
 KEY = bytes(range(7, 39))
 INF = float("inf")
 DTYPES = ("float32", "float64", "float16", "bfloat16", "complex64", "complex128")
-SYMMETRIC = ("constant", "uniform", "normal", "truncated 2", "truncated 0.7", "truncated 3", "untruncated")
+CENTRED = ("constant", "uniform", "normal", "truncated 2", "truncated 0.7", "truncated 3", "untruncated")
 DISTRIBUTIONS = {
     "constant": Distribution("constant", -1.37),
     "uniform": Distribution("uniform", 0.3),
+    "range": Distribution("range", 0.0, 0.1, 1.3),
+    "unit range": Distribution("range", 0.0, 0.0, 1.0),
+    "range far from 0": Distribution("range", 0.0, -1001.0, -989.0),
     "normal": Distribution("normal", 0.02),
+    "normal with a mean": Distribution("normal", 0.02, mean=0.37),
+    "mean far from 0": Distribution("normal", 0.02, mean=-1000.0),
+    "truncated 2 with a mean": Distribution("truncated_normal", 0.02, -2.0, 2.0, 0.37),
+    "truncated 3 with a mean": Distribution("truncated_normal", 0.02, -3.0, 3.0, -7.0),
+    "one-sided with a mean": Distribution("truncated_normal", 0.02, -1.0, INF, 0.37),
     "truncated 2": Distribution("truncated_normal", 0.02, -2.0, 2.0),
     "truncated 0.7": Distribution("truncated_normal", 3.0, -0.7, 0.7),
     "truncated 3": Distribution("truncated_normal", 0.02, -3.0, 3.0),
@@ -62,12 +70,7 @@ def filled(level, source, position, n, offset=0, streaming=False):
 @pytest.mark.parametrize(
     ("name", "dtype"),
     # Of complex values the modulus is truncated, on one side.
-    [
-        (name, dtype)
-        for name in DISTRIBUTIONS
-        for dtype in DTYPES
-        if name in SYMMETRIC or not dtype.startswith("complex")
-    ],
+    [(name, dtype) for name in DISTRIBUTIONS for dtype in DTYPES if name in CENTRED or not dtype.startswith("complex")],
 )
 def test_values(level, name, dtype):
     source = stream(name, dtype)
@@ -147,7 +150,7 @@ def test_gather(level):
 @pytest.mark.parametrize("n", [0, 1, 7, 256, 257, 1000])
 def test_equals_sees_every_byte(level, form, position, n):
     """What a level has filled it finds equal, at any address, and not if one bit differs."""
-    p = (0.5 * 2.0**-31, float(0x7BFF)) if form != kernels.FLOAT64 else (0.5 * 2.0**-62,)
+    p = (0.5 * 2.0**-31,) if form != kernels.FLOAT64 else (0.5 * 2.0**-62,)
     size = {kernels.FLOAT32: 4, kernels.FLOAT64: 8, kernels.FLOAT16: 2}[form]
     data = np.zeros(n * size + 1, np.uint8)[1:]
     level.fill(kernels.UNIFORM, form, bytes(range(32)), p, data.ctypes.data, position, n)
@@ -168,7 +171,7 @@ def test_bounds_that_cut(level, dtype):
     """Bounds act on few words, since the distribution ends there; here they lie well within it."""
     is_complex = dtype.startswith("complex")
     s = parameters(DISTRIBUTIONS["truncated 2" if is_complex else "lopsided"], dtype)
-    p = (s.p[0], s.p[1] / 2, *s.p[2:]) if is_complex else (s.p[0], -0.25, 0.5, *s.p[3:])
+    p = (s.p[0], s.p[1] / 2, *s.p[2:]) if is_complex else (*s.p[:2], -0.25, 0.5, *s.p[4:])
     expected = reference.elements(s.distribution, s.form, KEY, p, 0, 1000)
     out = np.zeros_like(expected)
     level.fill(s.distribution, s.form, KEY, p, out.ctypes.data, 0, 1000)

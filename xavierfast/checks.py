@@ -532,10 +532,11 @@ def _measure(
 
 def _edges(table: Table | None, moments: _Moments) -> tuple[float, float]:
     """The range of a histogram."""
-    reach = 0.0
-    if table is not None:
-        reach = 4 * table.std if table.bound is None else table.bound
-    low, high = (-reach, reach) if reach else (moments.low, moments.high)
+    low, high = moments.low, moments.high
+    if table is not None and (table.std or table.bound):
+        mean, std = table.mean.real, table.std
+        ends = table.support
+        low, high = (end if isfinite(end) else mean + side * std for side, end in zip((-4, 4), ends, strict=True))
     if not (isfinite(low) and isfinite(high)):
         low, high = -1.0, 1.0
     if high / 2 - low / 2 > 1e-12 * max(abs(low), abs(high), 1e-290):

@@ -458,7 +458,8 @@ def show(
 def _figures_for_json(figures: files.Figures) -> dict[str, Any]:
     table = figures.table
     expected = None if table is None else {
-        "fan_in": table.fan_in, "fan_out": table.fan_out, "bound": table.bound, "std": table.std, "recipe": table.recipe
+        "fan_in": table.fan_in, "fan_out": table.fan_out, "bound": table.bound, "mean": to_json(table.mean),
+        "std": table.std, "recipe": table.recipe,
     }  # fmt: skip
     fields = {name: getattr(figures, name) for name in ("name", "shape", "dtype", "nbytes", "count")}
     measured = {name: to_json(getattr(figures, name)) for name in ("mean", "std", "low", "high")}
@@ -477,7 +478,8 @@ def _print_figures(console: Console, figures: files.Figures) -> None:
         return
     chance = figures.std / sqrt(figures.count)
     console.print(f"measured    {figures.count:,} numbers")
-    console.print(f"  mean      {figures.mean:+.3e}, of which chance explains {chance:.1e}")
+    beside = f", {figures.mean - table.mean:+.3e} beside the recipe's" if table is not None and table.mean.real else ""
+    console.print(f"  mean      {figures.mean:+.3e}{beside}, of which chance explains {chance:.1e}")
     beside = "" if table is None else f", {figures.std / table.std:.6f} of the recipe's" if table.std else ""
     console.print(f"  std       {figures.std:.9g}{beside}")
     console.print(f"  extremes  {figures.low:.9g} to {figures.high:.9g}")

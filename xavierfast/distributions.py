@@ -8,8 +8,9 @@ decimal arithmetic, whose exp and ln are correctly rounded; never by a libm, whi
 import inspect
 from collections.abc import Callable
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, localcontext
+from fractions import Fraction
 from functools import cache, lru_cache
-from math import inf, isfinite, pi, sqrt
+from math import inf, isfinite, nextafter, pi, sqrt
 from typing import Any, NamedTuple
 from warnings import catch_warnings, simplefilter
 
@@ -25,28 +26,33 @@ __all__ = [
     "Distribution",
     "Stream",
     "density",
+    "expected_mean",
     "expected_std",
     "format_of",
-    "largest_magnitude",
     "parameters",
     "resolve_dtype",
     "storage",
     "stream",
+    "support",
 ]
 
 
 class Distribution(NamedTuple):
-    """``scale`` is the bound of "uniform", the standard deviation of "normal", that of the normal behind
-    "truncated_normal" (whose low and high are in units of it), the value of "constant".
+    """A distribution in the units of the values.
 
-    Of complex values the modulus has the bound (uniform on the disk) or the truncation, and the standard deviation is
-    that of both parts together, sqrt(E |z|^2): as JAX defines them.
+    ``kind`` decides what the numbers are: "uniform" lies on +-scale, both ends included; "range" is uniform on
+    [low, high), without `scale`; "normal" has the standard deviation `scale` and the mean `mean`; "truncated_normal" is
+    that normal cut at low and high, in standard deviations about the mean; "constant" has the value `scale`.
+
+    Of complex values, whose mean is 0, the modulus has the bound (uniform on the disk) or the truncation, and the
+    standard deviation is that of both parts together, sqrt(E |z|^2): as JAX defines them.
     """
 
     kind: str
     scale: complex
     low: float = -inf
     high: float = inf
+    mean: float = 0.0
 
 
 # ---- initialisers, by name
@@ -171,6 +177,20 @@ def _round_down(name: str, value: float) -> float:
     return float(near if float(near) <= value else np.nextafter(near, kind(-np.inf)))
 
 
+def _cut_from(name: str, end: Fraction | float) -> float:
+    """The smallest finite number of a real dtype that is >= an end."""
+    return -_cut_to(name, -end)
+
+
+def _cut_to(name: str, end: Fraction | float) -> float:
+    """The largest finite number of a real dtype that is <= an end, which may be known more exactly than as a float."""
+    if isinstance(end, Fraction):
+        largest = format_of(name).largest
+        near = float(max(min(end, Fraction(largest)), -Fraction(largest)))
+        end = near if near <= end else nextafter(near, -inf)
+    return _round_down(name, end)
+
+
 # ---- the normal distribution function, the same on every machine
 
 _DECIMAL = Context(prec=60, Emin=MIN_EMIN, Emax=MAX_EMAX)
@@ -224,7 +244,7 @@ def parameters(distribution: Distribution, dtype: str) -> Stream:
     ValueError
         If the dtype cannot hold what is asked for, or the bounds enclose nothing.
     """
-    kind, scale, low, high = distribution
+    kind, scale, low, high, mean = distribution
     form, _, largest, smallest = format_of(dtype)
     is_complex = dtype.startswith("complex")
     limit = largest if dtype in _SMALL else 0.0
@@ -234,13 +254,19 @@ def parameters(distribution: Distribution, dtype: str) -> Stream:
         if scale.imag and not is_complex:
             raise ValueError(f"value must be real for {dtype}, got {scale!r}")
         return Stream(kernels.CONSTANT, form, (scale.real, scale.imag), limit)
+    if is_complex and (mean or kind == "range"):
+        raise ValueError(f"complex values have the mean 0: give {dtype} a bound or a standard deviation alone")
+    if kind == "range":
+        return _range_parameters(low, high, dtype)
     scale = scale.real
     if scale == 0:
-        return Stream(kernels.CONSTANT, form, (0.0, 0.0), limit)
+        return parameters(Distribution("constant", mean), dtype)
     what = "bound" if kind == "uniform" else "standard deviation"
     extent = 1.0 if kind == "uniform" else _extent(low, high)
-    if scale * extent > largest:
-        raise ValueError(f"the {what} must be at most {largest / extent:g} for {dtype} not to overflow, got {scale!r}")
+    if scale * extent + abs(mean) > largest:
+        room = (largest - abs(mean)) / extent
+        beside = f" beside the mean {mean:g}" if mean else ""
+        raise ValueError(f"the {what} must be at most {room:g}{beside} for {dtype} not to overflow, got {scale!r}")
     if scale < smallest:
         raise ValueError(f"the {what} must be 0 or at least {smallest:g} for {dtype} not to underflow, got {scale!r}")
     if is_complex:
@@ -248,17 +274,18 @@ def parameters(distribution: Distribution, dtype: str) -> Stream:
     if kind == "uniform":
         if form == kernels.FLOAT64:
             return Stream(kernels.UNIFORM, form, (scale * 2.0**-62,))
-        last = _round_down(dtype, scale)
-        single = np.float32(last)
-        pattern = np.float16(single).view(np.uint16) if dtype == "float16" else single.view(np.uint32) >> 16
-        p = (_round_down("float32", scale) * 2.0**-31, float(pattern))
-        return Stream(kernels.UNIFORM, form, p, last if limit else 0.0)
+        single, last = _round_down("float32", scale), _round_down(dtype, scale)
+        if dtype == "float32":
+            return Stream(kernels.UNIFORM, form, (single * 2.0**-31,))
+        return Stream(kernels.RANGE, form, (single * 2.0**-31, 0.0, -last, last), limit)
     if kind == "normal":
-        return Stream(kernels.NORMAL, form, (scale,), limit)
-    bounds = -_round_down(dtype, -low * scale), _round_down(dtype, high * scale)
+        return Stream(kernels.NORMAL, form, (scale, mean), limit)
+    ends = [Fraction(mean) + Fraction(end) * Fraction(scale) if isfinite(end) else end for end in (low, high)]
+    bounds = _cut_from(dtype, ends[0]), _cut_to(dtype, ends[1])
     if bounds[0] > bounds[1]:
         raise ValueError(
-            f"no {dtype} lies between low * std and high * std, {low * scale!r} and {high * scale!r}: use a wider dtype"
+            f"no {dtype} lies between mean + low * std and mean + high * std, {float(ends[0])!r} and "
+            f"{float(ends[1])!r}: use a wider dtype"
         )
     with localcontext(_DECIMAL):
         if low == -high and form != kernels.FLOAT64:
@@ -266,12 +293,36 @@ def parameters(distribution: Distribution, dtype: str) -> Stream:
             half = float((Decimal("0.5") - tail) * Decimal(2) ** -31)
             kernel = kernels.TRUNCATED if high <= 2 else kernels.WIDE
             tail_mass = float(tail) if tail > _NOTHING else 0.0
-            return Stream(kernel, form, (scale, *bounds, half, tail_mass), limit)
-        return Stream(kernels.QUANTILE, form, (scale, *bounds, *_masses(low, high)), limit)
+            return Stream(kernel, form, (scale, mean, *bounds, half, tail_mass), limit)
+        return Stream(kernels.QUANTILE, form, (scale, mean, *bounds, *_masses(low, high)), limit)
+
+
+def _range_parameters(low: float, high: float, dtype: str) -> Stream:
+    form, _, largest, smallest = format_of(dtype)
+    if max(abs(low), abs(high)) > largest:
+        raise ValueError(f"low and high must lie within the range of {dtype}, +-{largest:g}, got {low!r} and {high!r}")
+    if low == high:
+        return parameters(Distribution("constant", low), dtype)
+    first, last = _cut_from(dtype, low), _round_down(dtype, high)
+    if high - last <= _cut_from(dtype, high) - high:  # high, or what it is in the dtype, is never drawn
+        last = _round_down(dtype, nextafter(last, -inf))
+    if first >= high:
+        raise ValueError(f"no {dtype} lies from low to below high, {low!r} and {high!r}: use a wider dtype")
+    if first >= last:
+        return parameters(Distribution("constant", first), dtype)
+    half, middle = high / 2 - low / 2, low / 2 + high / 2
+    if half < smallest:
+        raise ValueError(
+            f"high - low must be 0 or at least {2 * smallest:g} for {dtype} not to underflow, got {low!r} and {high!r}"
+        )
+    if form == kernels.FLOAT64:
+        return Stream(kernels.RANGE, form, (half * 2.0**-62, middle, first, last))
+    limit = largest if dtype in _SMALL else 0.0
+    return Stream(kernels.RANGE, form, (_round_down("float32", half) * 2.0**-31, middle, first, last), limit)
 
 
 def _complex_parameters(distribution: Distribution, form: int) -> Stream:
-    kind, scale, low, high = distribution
+    kind, scale, low, high, _ = distribution
     scale = scale.real
     # A radius, a cosine and a sine of 2.5 ulp each: room for their rounding keeps the modulus within its bound.
     room = 1 - (2.0**-20 if form == kernels.COMPLEX64 else 2.0**-49)
@@ -313,57 +364,85 @@ def _extent(low: float, high: float) -> float:
     return max(ends) if len(ends) == 2 else (ends[0] if ends else 0.0) + 9.5
 
 
-def largest_magnitude(distribution: Distribution) -> float | None:
-    """What no value exceeds; None where only the number of random bits limits it."""
-    kind, scale, low, high = distribution
+def support(distribution: Distribution) -> tuple[float, float]:
+    """The ends between which all values lie; infinite where only the number of random bits limits them. Of complex
+    values, those of the modulus with both signs."""
+    kind, scale, low, high, mean = distribution
     if kind == "constant":
-        return abs(scale)
+        value = abs(scale) if scale.imag else scale.real
+        return value, value
+    if kind == "range":
+        return low, high
     if kind in ("uniform", "random_constant"):
-        return scale.real
-    return scale.real * max(-low, high) if max(-low, high) < inf else None
+        return -scale.real, scale.real
+    return (mean + scale.real * low, mean + scale.real * high) if scale else (mean, mean)
+
+
+def _truncated_moments(low: float, high: float) -> tuple[float, float]:
+    """Mean and standard deviation of a standard normal cut at low and high: Johnson, Kotz and Balakrishnan (1994),
+    13.134-135, from the tail in which both bounds lie."""
+    if (low, high) == (-inf, inf):
+        return 0.0, 1.0
+    sign, a, b = (1, low, high) if abs(low) < abs(high) else (-1, -high, -low)
+    with localcontext(_DECIMAL):
+        unit = _ln_upper_tail(a)
+        mass = 1 - ((_ln_upper_tail(b) - unit).exp() if b < inf else 0)
+        if mass < Decimal("1e-20"):  # so narrow that the density is level
+            return low / 2 + high / 2, (b - a) / sqrt(12)
+        density = [
+            (-(Decimal(x) ** 2) / 2 - _HALF_LN_2PI - unit).exp() / mass if x < inf else Decimal(0) for x in (a, b)
+        ]
+        mean = density[0] - density[1]
+        square = 1 + Decimal(a) * density[0] - (Decimal(b) * density[1] if b < inf else 0)
+        return sign * float(mean), float(max(square - mean * mean, Decimal(0)).sqrt())
+
+
+def expected_mean(distribution: Distribution) -> complex:
+    """E x; complex only for a complex constant."""
+    kind, scale, low, high, mean = distribution
+    if kind == "constant":
+        return scale if scale.imag else scale.real
+    if kind == "range":
+        return low / 2 + high / 2
+    if kind == "truncated_normal" and low != -high:
+        return mean + scale.real * _truncated_moments(low, high)[0]
+    return mean
 
 
 def expected_std(distribution: Distribution, dtype: str) -> float:
     """sqrt(E |x - E x|^2) of the elements of one table."""
-    kind, scale, low, high = distribution
+    kind, scale, low, high, _ = distribution
     is_complex = dtype.startswith("complex")
     if kind in ("constant", "random_constant"):
         return 0.0
     if kind == "uniform":
         return scale.real / sqrt(2 if is_complex else 3)
-    if low == -inf and high == inf:
+    if kind == "range":
+        return (high / 2 - low / 2) / sqrt(3)
+    if kind == "normal":
         return scale.real
-    with localcontext(_DECIMAL):
-        if is_complex:
+    if is_complex:
+        with localcontext(_DECIMAL):
             c2 = Decimal(high) ** 2
             if c2 > 1000:  # what is cut off is less than any float
                 return scale.real
             if c2 < Decimal("1e-20"):  # so narrow that the density is level
                 return scale.real * high / sqrt(2)
             return scale.real * float((1 - c2 / (c2.exp() - 1)).sqrt())
-        # Johnson, Kotz and Balakrishnan (1994), 13.134-135, from the tail in which both bounds lie
-        a, b = (low, high) if abs(low) < abs(high) else (-high, -low)
-        unit = _ln_upper_tail(a)
-        mass = 1 - ((_ln_upper_tail(b) - unit).exp() if b < inf else 0)
-        if mass < Decimal("1e-20"):  # so narrow that the density is level
-            return scale.real * (b - a) / sqrt(12)
-        density = [
-            (-(Decimal(x) ** 2) / 2 - _HALF_LN_2PI - unit).exp() / mass if x < inf else Decimal(0) for x in (a, b)
-        ]
-        mean = density[0] - density[1]
-        square = 1 + Decimal(a) * density[0] - (Decimal(b) * density[1] if b < inf else 0)
-        return scale.real * float(max(square - mean * mean, Decimal(0)).sqrt())
+    return scale.real * _truncated_moments(low, high)[1]
 
 
 def density(distribution: Distribution, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:
     """The probability density of real values; None of those that are all alike."""
-    kind, scale, low, high = distribution
+    kind, scale, low, high, mean = distribution
     scale = scale.real
+    if kind == "range" and low < high:
+        return np.where((low <= x) & (x < high), 0.5 / (high / 2 - low / 2), 0.0)
     if kind not in ("uniform", "normal", "truncated_normal") or not scale:
         return None
     if kind == "uniform":
         return np.where(abs(x) <= scale, 0.5 / scale, 0.0)
-    z = x / scale
+    z = (x - mean) / scale
     with localcontext(_DECIMAL):
         mass = float(_upper_tail(low) - _upper_tail(high))
     inside = (low <= z) & (z <= high)

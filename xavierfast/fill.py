@@ -38,7 +38,9 @@ PIECE = 1 << 19
 # 7.9 on one core of a Sapphire Rapids, but 12.6 against 14.2 at 32 MiB), from kernels that are faster than that, and
 # into pages that exist: a new page was just cleared, so it is in the cache (6.5 against 9.4 GB/s on two cores).
 STREAMING = 1 << 25
-FASTER_THAN_MEMORY = {kernels.CONSTANT} if kernels.level == "portable" else {kernels.CONSTANT, kernels.UNIFORM}
+FASTER_THAN_MEMORY = {kernels.CONSTANT}
+if kernels.level != "portable":
+    FASTER_THAN_MEMORY |= {kernels.UNIFORM, kernels.RANGE}
 # Seconds that a piece should take.
 SHORT, LONG = 0.005, 0.02
 

@@ -242,7 +242,7 @@ def xavier_normal(weight: Weight, *, gain: float = 1.0) -> Distribution:
     --------
     >>> xavier_normal((2, 3), seed=0)
     array([[-0.60008407,  0.03251662, -0.18237531],
-           [ 0.79725397,  1.6793326 , -0.27063978]], dtype=float32)
+           [ 0.79725397,  1.6793326 , -0.27063975]], dtype=float32)
     """
     return _scaled("normal", gain, "fan_avg", weight)
 
@@ -257,7 +257,7 @@ def xavier_truncated_normal(weight: Weight, *, gain: float = 1.0) -> Distributio
     Examples
     --------
     >>> xavier_truncated_normal((2, 3), seed=0)
-    array([[-0.78134215, -0.31080073, -0.07246591],
+    array([[-0.7813422 , -0.31080073, -0.07246591],
            [ 0.5513019 ,  0.05051098, -0.42706135]], dtype=float32)
     """
     return _scaled("truncated_normal", gain, "fan_avg", weight)
@@ -362,54 +362,82 @@ for _kind in _KINDS:
 
 
 @_initializer
-def uniform(*, bound: float = 1.0) -> Distribution:
-    """Uniform on +-bound, any number of axes.
+def uniform(*, bound: float | None = None, low: float | None = None, high: float | None = None) -> Distribution:
+    """Uniform on +-bound, or from low to below high, any number of axes.
 
-    Parameters as in :func:`xavier_uniform`; bound : float, >= 0.
+    Parameters
+    ----------
+    bound : float, optional
+        >= 0: both ends may be drawn, the mean is exactly 0, no value is 0. By default 1, without `low` and `high`.
+    low, high : float, optional
+        Instead of `bound`, low <= high. `low` may be drawn; `high`, or what `high` is in the dtype, never is, as in
+        NumPy and PyTorch. Where low == high all values are `low`. Real dtypes only.
+    shape, seed, name, dtype, out, layout, groups, fan_in, fan_out, threads
+        As in :func:`xavier_uniform`.
 
     Examples
     --------
     >>> uniform(4, bound=0.05, seed=0)
     array([-0.03786434, -0.0175197 , -0.00420534,  0.02916572], dtype=float32)
+    >>> uniform(4, low=0, high=10, seed=0)
+    array([1.2135661, 3.2480297, 4.579466 , 7.9165726], dtype=float32)
     """
-    return Distribution("uniform", _number("bound", bound))
+    if low is None and high is None:
+        return Distribution("uniform", _number("bound", 1.0 if bound is None else bound))
+    if bound is not None or low is None or high is None:
+        raise TypeError(f"uniform takes bound, or low and high, got bound={bound!r}, low={low!r} and high={high!r}")
+    first, last = _number("low", low, negative=True), _number("high", high, negative=True)
+    if first > last:
+        raise ValueError(f"low must be at most high, got low={low!r} and high={high!r}")
+    return Distribution("range", 0.0, first, last)
 
 
 @_initializer
-def normal(*, std: float = 1.0) -> Distribution:
-    """Normal with mean 0 and standard deviation `std`, any number of axes; it reaches 6.66 std, in float64 9.3.
+def normal(*, mean: float = 0.0, std: float = 1.0) -> Distribution:
+    """Normal with a mean and a standard deviation, any number of axes; it reaches 6.66 std, in float64 9.3.
 
-    Parameters as in :func:`xavier_uniform`; std : float, >= 0.
+    Parameters
+    ----------
+    mean : float
+        Added in the kernel, by the same operation that rounds the value; 0 for complex dtypes.
+    std : float
+        >= 0.
+    shape, seed, name, dtype, out, layout, groups, fan_in, fan_out, threads
+        As in :func:`xavier_uniform`.
 
     Examples
     --------
     >>> normal(4, std=0.02, seed=0)
     array([-0.01897633,  0.00102827, -0.00576721,  0.02521138], dtype=float32)
+    >>> normal(4, mean=1, std=0.02, seed=0)
+    array([0.98102367, 1.0010283 , 0.9942328 , 1.0252113 ], dtype=float32)
     """
-    return Distribution("normal", _number("std", std))
+    return Distribution("normal", _number("std", std), mean=_number("mean", mean, negative=True))
 
 
 @_initializer
-def truncated_normal(*, std: float = 1.0, low: float = -2.0, high: float = 2.0) -> Distribution:
-    """Normal with mean 0 and standard deviation `std` before it is cut at low * std and high * std.
+def truncated_normal(*, mean: float = 0.0, std: float = 1.0, low: float = -2.0, high: float = 2.0) -> Distribution:
+    """Normal with a mean and a standard deviation before it is cut at mean + low * std and mean + high * std.
 
     One draw an element by the inverse of the distribution function: no rejection, the bounds are kept exactly. The
     variance is not corrected for the cut, as in ``torch.nn.init.trunc_normal_``, whose bounds are absolute: give
-    ``low=a / std, high=b / std``.
+    ``low=(a - mean) / std, high=(b - mean) / std``.
 
     Parameters
     ----------
+    mean : float
+        Of the normal before it is cut; 0 for complex dtypes.
     std : float
         >= 0.
     low, high : float
-        In standard deviations, low < high; either may be infinite, both may lie far in one tail.
+        In standard deviations about the mean, low < high; either may be infinite, both may lie far in one tail.
     shape, seed, name, dtype, out, layout, groups, fan_in, fan_out, threads
         As in :func:`xavier_uniform`.
 
     Examples
     --------
     >>> truncated_normal(4, std=0.02, seed=0)
-    array([-0.02173397, -0.0086453 , -0.00201573,  0.01533513], dtype=float32)
+    array([-0.02173398, -0.0086453 , -0.00201573,  0.01533513], dtype=float32)
     >>> truncated_normal(4, low=6, high=float("inf"), seed=0)
     array([6.0209727, 6.0634546, 6.098667 , 6.249755 ], dtype=float32)
     """
@@ -420,7 +448,8 @@ def truncated_normal(*, std: float = 1.0, low: float = -2.0, high: float = 2.0) 
             raise ValueError(f"{name} must not be NaN, got {value!r}")
     if not low < high:
         raise ValueError(f"low must be less than high, got low={low!r} and high={high!r}")
-    return Distribution("truncated_normal", _number("std", std), float(low), float(high))
+    middle = _number("mean", mean, negative=True)
+    return Distribution("truncated_normal", _number("std", std), float(low), float(high), middle)
 
 
 @_initializer

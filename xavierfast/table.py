@@ -26,13 +26,14 @@ from .distributions import (
     Stream,
     Weight,
     density,
+    expected_mean,
     expected_std,
     format_of,
-    largest_magnitude,
     own_parameters,
     resolve_dtype,
     storage,
     stream,
+    support,
 )
 from .fans import check_count, check_shape, fans
 from .fill import Array, Lookup, c_steps, collapse, fill
@@ -179,7 +180,31 @@ class Table:
     @property
     def bound(self) -> float | None:
         """The largest magnitude (of complex values: modulus) that the distribution has; None for the normal."""
-        return largest_magnitude(self._distribution)
+        bound = max(map(abs, self.support))
+        return bound if bound < math.inf else None
+
+    @property
+    def support(self) -> tuple[float, float]:
+        """The ends between which all values lie, infinite for a normal; of complex values, of the modulus, with both
+        signs.
+
+        Examples
+        --------
+        >>> Table(9, "truncated_normal", mean=5.0, std=0.5, low=-2, high=float("inf"), seed=0).support
+        (4.0, inf)
+        """
+        return support(self._distribution)
+
+    @property
+    def mean(self) -> complex:
+        """The mean of the distribution, before the dtype rounds it.
+
+        Examples
+        --------
+        >>> Table(9, "uniform", low=0, high=3, seed=0).mean
+        1.5
+        """
+        return expected_mean(self._distribution)
 
     @property
     def std(self) -> float:
@@ -273,6 +298,7 @@ class Table:
             f"shape       {self._shape}, {self.size:,} elements of {self._dtype}, {self.nbytes:,} bytes",
             f"fans        fan_in {fan_in:,}, fan_out {fan_out:,}" if fan_in is not None else "fans        none",
             f"bound       {self.bound:.9g}" if self.bound is not None else "bound       none",
+            *([f"mean        {self.mean:.9g}"] if self.mean else []),
             f"std         {self.std:.9g}",
             f"key         {self.key.hex()}, stream version {STREAM_VERSION}",
         ]
@@ -295,11 +321,14 @@ class Table:
         --------
         >>> recipe = Table((3, 4), "normal", std=0.02, seed=7).recipe
         >>> recipe["stream"], recipe["shape"], recipe["init"], recipe["parameters"], recipe["seed"]
-        (1, [3, 4], 'normal', {'std': 0.02}, 7)
+        (1, [3, 4], 'normal', {'mean': 0.0, 'std': 0.02}, 7)
         """
         layout, groups, fan_in, fan_out = self._options
         _, own = own_parameters(self._init)
         parameters = {p.name: p.default for p in own if p.default is not p.empty} | self._parameters
+        parameters = {k: v for k, v in parameters.items() if v is not None}
+        if self._init == "uniform" and not parameters:
+            parameters = {"bound": self.bound}
         recipe: dict[str, Any] = {
             "stream": STREAM_VERSION,
             "shape": list(self._whole),

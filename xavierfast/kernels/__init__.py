@@ -1,6 +1,7 @@
 """The kernels of one level: exactly one is imported, the best that this CPU can run and this build has.
 
-``XAVIERFAST_LEVEL=portable|avx2|avx512`` forces one. Which it is changes the speed and never a bit.
+``portable`` is plain C, ``avx2`` needs AVX2 and FMA, ``avx512`` needs AVX-512 F, BW, DQ and VL. The environment
+variable ``XAVIERFAST_LEVEL`` forces one of them. Which it is changes the speed and never a bit.
 """
 
 import os
@@ -18,7 +19,7 @@ except ImportError as error:
 __all__ = ["address", "equals", "exactly", "fill", "gather", "level", "levels", "values"]
 
 # Must match the enums in kernels.pxi.
-WORDS, CONSTANT, UNIFORM, NORMAL, TRUNCATED, WIDE, QUANTILE = range(7)
+WORDS, CONSTANT, UNIFORM, RANGE, NORMAL, TRUNCATED, WIDE, QUANTILE = range(8)
 UINT32, FLOAT32, FLOAT64, FLOAT16, BFLOAT16, COMPLEX64, COMPLEX128 = range(7)
 TILE = 256  # elements that are computed together, at least; threads share the work out in whole tiles
 
@@ -27,7 +28,7 @@ level = os.environ.get("XAVIERFAST_LEVEL") or levels[-1]
 if level not in levels:
     raise ImportError(
         f"XAVIERFAST_LEVEL must be one of the levels that this CPU can run and this build has, {', '.join(levels)}; "
-        f"got {level!r}: unset it for the best one"
+        f"got {level!r}: unset it for the best one (avx2 needs AVX2 and FMA, avx512 needs AVX-512 F, BW, DQ and VL)"
     )
 _module = import_module(f"{__name__}.{level}")
 address = _module.address

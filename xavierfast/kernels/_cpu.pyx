@@ -11,10 +11,10 @@ cdef extern from *:
     """
     #if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
     /* libgcc and compiler-rt ask XGETBV too: a feature whose registers the system does not save is not reported. */
-    static int supports_avx2(void) { return __builtin_cpu_supports("avx2") != 0; }
+    static int supports_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
     static int supports_avx512(void) {
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
-            && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+            && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
     }
     #elif defined(_M_X64)
     #include <intrin.h>
@@ -23,7 +23,7 @@ cdef extern from *:
         __cpuid(r, 0);
         if (r[0] < 7) return 0;
         __cpuid(r, 1);
-        if (!(r[2] & 1 << 27) || (_xgetbv(0) & state) != state) return 0;
+        if (!(r[2] & 1 << 27) || !(r[2] & 1 << 12) || (_xgetbv(0) & state) != state) return 0; /* OSXSAVE, FMA */
         __cpuidex(r, 7, 0);
         return r[1];
     }

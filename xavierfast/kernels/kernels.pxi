@@ -10,8 +10,10 @@
 # fill      Tiles become "n elements from position p into this memory".
 #
 # Every loop is written for the compiler's vectoriser: fixed trip counts, no calls, no branches but selects. Only
-# + - * / sqrt, integer operations and int -> float conversion of written order appear, so that every level, compiler
-# and machine gives the same bits (-ffp-contract=off). Polynomials are minimax fits (Remez); each says its error.
+# + - * / sqrt, integer operations and int -> float conversion of written order appear, and in float32 the multiply-add
+# that is rounded once, fused(a, b, c) = a * b + c, where it is written and nowhere else (-ffp-contract=off): so every
+# level, compiler and machine gives the same bits. Polynomials are minimax fits (Remez) in Horner's form, whose steps are
+# fused in float32; each says its error.
 
 from cpython.buffer cimport PyBUF_STRIDES, PyBuffer_Release, PyObject_GetBuffer
 from libc.math cimport fabs, fabsf, sqrt, sqrtf
@@ -24,13 +26,16 @@ cdef extern from "environment.h" nogil:
     void enter_default(fenv_t* callers, const void* stream) noexcept
     void leave_default(const fenv_t* callers) noexcept
 
+cdef extern from "fused.h" nogil:
+    float fused(float a, float b, float c) noexcept
+
 cdef extern from "move.h" nogil:
     void move_lines(void* destination, const void* source, size_t size) noexcept
     void move_fence() noexcept
 
 # The numbers by which distributions and formats cross the seam; kernels/__init__.py names them for Python.
 cdef enum:
-    WORDS, CONSTANT, UNIFORM, NORMAL, TRUNCATED, WIDE, QUANTILE
+    WORDS, CONSTANT, UNIFORM, RANGE, NORMAL, TRUNCATED, WIDE, QUANTILE
 
 cdef enum:
     UINT32, FLOAT32, FLOAT64, FLOAT16, BFLOAT16, COMPLEX64, COMPLEX128
@@ -114,6 +119,17 @@ cdef inline void uniform32(const uint32_t* w, const double* p, float* v) noexcep
         v[j] = <float> (<int32_t> w[j] | 1) * scale
 
 
+cdef inline void range32(const uint32_t* w, const double* p, float* v) noexcept nogil:
+    """As uniform32 about a middle, no further than the first and the last number that the dtype has in the range,
+    p = (half the width * 2^-31, middle, first, last)."""
+    cdef float scale = <float> p[0], middle = <float> p[1], first = <float> p[2], last = <float> p[3], y
+    cdef int j
+    for j in range(TILE):
+        y = fused(<float> (<int32_t> w[j] | 1), scale, middle)
+        y = first if y < first else y
+        v[j] = last if y > last else y
+
+
 cdef inline float minus_two_ln(float u, float u_minus_1) noexcept nogil:
     """-2 ln u for a normal u in (0, 1]. Near 1 it is made from u - 1, which a caller may know better than u."""
     cdef bits32 m
@@ -124,15 +140,15 @@ cdef inline float minus_two_ln(float u, float u_minus_1) noexcept nogil:
     e = m.i >> 23
     m.i = (m.i & 0x7fffff) + 0x3f3504f3
     f = u_minus_1 if e == 0 else m.f - 1
-    t = <float> -0.174008758253 * f + <float> 0.285349738051  # -2 ln(1 + f) / f, relative error 3.2e-8
-    t = t * f - <float> 0.298295344234
-    t = t * f + <float> 0.331551693559
-    t = t * f - <float> 0.399261277287
-    t = t * f + <float> 0.50002674075
-    t = t * f - <float> 0.666678214716
-    t = t * f + 1
-    t = t * f - 2
-    return t * f - <float> 1.3862943611 * <float> e  # 2 ln 2
+    t = fused(<float> -0.174008758253, f, <float> 0.285349738051)  # -2 ln(1 + f) / f, relative error 3.2e-8
+    t = fused(t, f, <float> -0.298295344234)
+    t = fused(t, f, <float> 0.331551693559)
+    t = fused(t, f, <float> -0.399261277287)
+    t = fused(t, f, <float> 0.50002674075)
+    t = fused(t, f, <float> -0.666678214716)
+    t = fused(t, f, 1)
+    t = fused(t, f, -2)
+    return fused(<float> -1.3862943611, <float> e, t * f)  # 2 ln 2
 
 
 cdef inline float radius32(uint32_t word) noexcept nogil:
@@ -143,92 +159,90 @@ cdef inline float radius32(uint32_t word) noexcept nogil:
     return sqrtf(minus_two_ln(1 - a if x < 0 else a, -a))
 
 
-cdef inline void turn32(uint32_t word, float r, float* first, float* second) noexcept nogil:
-    """r times (cos, sin) of the word's angle: two bits are the quadrant, 30 an angle in (-pi/4, pi/4) about its axis."""
-    cdef float y, z, c, s
+cdef inline void turn32(uint32_t word, float r, float mean, float* first, float* second) noexcept nogil:
+    """r times (cos, sin) of the word's angle, about a mean: two bits are the quadrant, 30 an angle in (-pi/4, pi/4) about
+    its axis."""
+    cdef float y, z
     cdef uint32_t swap
-    cdef bits32 p, q
+    cdef bits32 c, s
     y = <float> <int32_t> (word << 2 | 2) * <float> 4.656612873077393e-10  # 2^-31: the angle in units of pi/4
     z = y * y
-    s = <float> 0.00249000102402 - <float> 3.59504522443e-5 * z  # sin(pi/4 y) / y, relative error 3.3e-9
-    s = s * z - <float> 0.0807454325292
-    s = s * z + <float> 0.785398160854
-    s = s * y
-    c = <float> 3.53033805326e-6 * z - <float> 0.000325940079856  # cos(pi/4 y), relative error 6.4e-11
-    c = c * z + <float> 0.0158543266228
-    c = c * z - <float> 0.308425135649
-    c = c * z + 1
-    p.f = c * r
-    q.f = s * r
-    p.u ^= word << 1 & 0x80000000u
-    swap = (p.u ^ q.u) & <uint32_t> (<int32_t> word >> 31)
-    p.u ^= swap
-    q.u ^= swap
-    first[0] = p.f
-    second[0] = q.f
+    s.f = fused(<float> -3.660921720438637e-05, z, <float> 0.002490994054824114)  # sin(pi/4 y) / y, relative error 2.8e-8
+    s.f = fused(s.f, z, <float> -0.08074581623077393)
+    s.f = fused(s.f, z, <float> 0.7853981852531433)
+    s.f = s.f * y
+    c.f = fused(<float> -0.00031898077577352524, z, <float> 0.015850206837058067)  # cos(pi/4 y), relative error 5.6e-8
+    c.f = fused(c.f, z, <float> -0.3084244728088379)
+    c.f = fused(c.f, z, 1)
+    c.u ^= word << 1 & 0x80000000u
+    swap = (c.u ^ s.u) & <uint32_t> (<int32_t> word >> 31)
+    c.u ^= swap
+    s.u ^= swap
+    first[0] = fused(c.f, r, mean)
+    second[0] = fused(s.f, r, mean)
 
 
 cdef inline void normal32(const uint32_t* w, const double* p, float* v) noexcept nogil:
-    """Box and Muller (1958), p = (std,): elements j and j + 128 share a radius and an angle. The mean is 0 by
-    construction."""
-    cdef float std = <float> p[0]
+    """Box and Muller (1958), p = (std, mean): elements j and j + 128 share a radius and an angle, and the values are
+    symmetric about the mean by construction."""
+    cdef float std = <float> p[0], mean = <float> p[1]
     cdef int j
     for j in range(HALF):
-        turn32(w[j + HALF], radius32(w[j]) * std, v + j, v + j + HALF)
+        turn32(w[j + HALF], radius32(w[j]) * std, mean, v + j, v + j + HALF)
 
 
 cdef inline void truncated32(const uint32_t* w, const double* p, float* v) noexcept nogil:
     """The inverse of the normal distribution function between -c and c <= 2,
-    p = (std, low, high, (Phi(c) - 1/2) 2^-31, Phi(-c)), low and high in units of the value.
+    p = (std, mean, low, high, (Phi(c) - 1/2) 2^-31, Phi(-c)), low and high in units of the value.
 
     quantile(1/2 + q) = q (sqrt(2 pi) + q^2 N(y) / D(y)) with y = 1/4 - q^2 = t - t^2, where t, the mass of the nearer
     tail, comes from the complement of x and so keeps its precision.
     """
-    cdef float std = <float> p[0], low = <float> p[1], high = <float> p[2], scale = <float> p[3], tail = <float> p[4]
-    cdef float q, t, y, n, d
+    cdef float std = <float> p[0], mean = <float> p[1], low = <float> p[2], high = <float> p[3]
+    cdef float scale = <float> p[4], tail = <float> p[5], q, t, y, n, d
     cdef int32_t x
     cdef int j
     for j in range(TILE):
         x = <int32_t> w[j] | 1
         q = <float> x * scale
-        t = tail + <float> (x ^ x >> 31 ^ 0x7fffffff | 1) * scale  # 2^31 - |x|
-        y = t - t * t
-        n = <float> 0.174064641199 * y + <float> 1.3362795234  # relative error of the whole 1.3e-8
-        n = n * y + <float> 0.360711759911
-        n = n * y + <float> 0.0155004442968
-        n = n * y + <float> 9.11768389984e-5
-        d = y + <float> 0.615406222514
-        d = d * y + <float> 0.0697980427473
-        d = d * y + <float> 0.00169001160449
-        d = d * y + <float> 5.96628803334e-6
-        t = q * (<float> 2.5066282746 + q * q * (n / d)) * std
+        t = fused(<float> (x ^ x >> 31 ^ 0x7fffffff | 1), scale, tail)  # 2^31 - |x|
+        y = fused(-t, t, t)
+        n = fused(<float> 0.174433514476, y, <float> 1.33527851105)  # relative error of the whole 1.3e-8
+        n = fused(n, y, <float> 0.358626157045)
+        n = fused(n, y, <float> 0.0153024345636)
+        n = fused(n, y, <float> 8.92515236046e-5)
+        d = y + <float> 0.61335504055
+        d = fused(d, y, <float> 0.0692181810737)
+        d = fused(d, y, <float> 0.00166507216636)
+        d = fused(d, y, <float> 5.8332025219e-6)
+        t = fused(q * fused(q * q, n / d, <float> 2.5066282746), std, mean)
         t = low if t < low else t
         v[j] = high if t > high else t
 
 
 cdef inline void wide32(const uint32_t* w, const double* p, float* v) noexcept nogil:
     """As truncated32 for any c, infinite too: quantile(1/2 + q) = q (sqrt(2 pi) + z N(z) / D(z)) with z = -2 ln 4 y."""
-    cdef float std = <float> p[0], low = <float> p[1], high = <float> p[2], scale = <float> p[3], tail = <float> p[4]
-    cdef float q, t, z, n, d
+    cdef float std = <float> p[0], mean = <float> p[1], low = <float> p[2], high = <float> p[3]
+    cdef float scale = <float> p[4], tail = <float> p[5], q, t, z, n, d
     cdef int32_t x
     cdef int j
     for j in range(TILE):
         x = <int32_t> w[j] | 1
         q = <float> x * scale
-        t = tail + <float> (x ^ x >> 31 ^ 0x7fffffff | 1) * scale
-        t = 4 * (t - t * t)
+        t = fused(<float> (x ^ x >> 31 ^ 0x7fffffff | 1), scale, tail)
+        t = 4 * fused(-t, t, t)
         z = minus_two_ln(t, t - 1)
-        n = <float> 0.0507273872121 * z + <float> 29.4271196611  # relative error of the whole 9.3e-9
-        n = n * z + <float> 899.239346949
-        n = n * z + <float> 20952.5603475
-        n = n * z + <float> 207475.417759
-        n = n * z + <float> 2863306.93594
-        d = z + <float> 134.375244441
-        d = d * z + <float> 2515.53166562
-        d = d * z + <float> 75466.2707016
-        d = d * z + <float> 415141.381223
-        d = d * z + <float> 8726479.12513
-        t = q * (<float> 2.5066282746 + z * (n / d)) * std
+        n = fused(<float> 0.0491795651615, z, <float> 30.1309280396)  # relative error of the whole 1e-8
+        n = fused(n, z, <float> 945.962646484)
+        n = fused(n, z, <float> 22140.5195312)
+        n = fused(n, z, 220180.625)
+        n = fused(n, z, 3051859.5)
+        d = z + <float> 139.360778809
+        d = fused(d, z, <float> 2646.08447266)
+        d = fused(d, z, 79929.625)
+        d = fused(d, z, <float> 439554.84375)
+        d = fused(d, z, 9301132)
+        t = fused(q * fused(z, n / d, <float> 2.5066282746), std, mean)
         t = low if t < low else t
         v[j] = high if t > high else t
 
@@ -271,13 +285,23 @@ cdef inline void uniform64(const uint32_t* w, const double* p, double* v) noexce
         v[j] = signed62(w[j], w[j + 128]) * p[0]
 
 
+cdef inline void range64(const uint32_t* w, const double* p, double* v) noexcept nogil:
+    """As range32, p = (half the width * 2^-62, middle, first, last)."""
+    cdef double y
+    cdef int j
+    for j in range(HALF):
+        y = signed62(w[j], w[j + 128]) * p[0] + p[1]
+        y = p[2] if y < p[2] else y
+        v[j] = p[3] if y > p[3] else y
+
+
 cdef inline double radius64(uint32_t a, uint32_t b) noexcept nogil:
     """As radius32, with 63 bits."""
     cdef double y = signed62(a, b), u = fabs(y) * 1.0842021724855044e-19  # 2^-63
     return sqrt(-2 * ln(1 - u if y < 0 else u, -u))
 
 
-cdef inline void turn64(uint64_t a, uint32_t b, double r, double* first, double* second) noexcept nogil:
+cdef inline void turn64(uint64_t a, uint32_t b, double r, double mean, double* first, double* second) noexcept nogil:
     """As turn32, with 60 bits for the angle."""
     cdef double y, z, c, s
     cdef uint64_t swap
@@ -304,15 +328,15 @@ cdef inline void turn64(uint64_t a, uint32_t b, double r, double* first, double*
     swap = (p.u ^ q.u) & (0 - (a >> 31))
     p.u ^= swap
     q.u ^= swap
-    first[0] = p.f
-    second[0] = q.f
+    first[0] = p.f + mean
+    second[0] = q.f + mean
 
 
 cdef inline void normal64(const uint32_t* w, const double* p, double* v) noexcept nogil:
     """As normal32, elements j and j + 64: the radius from n of element j, the angle from that of j + 64."""
     cdef int j
     for j in range(QUARTER):
-        turn64(w[j + 64], w[j + 192], radius64(w[j], w[j + 128]) * p[0], v + j, v + j + QUARTER)
+        turn64(w[j + 64], w[j + 192], radius64(w[j], w[j + 128]) * p[0], p[1], v + j, v + j + QUARTER)
 
 
 # ---- values, complex: an angle and a radius an element, from two words or four
@@ -332,10 +356,14 @@ cdef inline void complex64(const uint32_t* w, int distribution, const double* p,
         for j in range(HALF):
             x = <int32_t> w[j] | 1
             a = fabsf(<float> x) * <float> 2.3283064365386963e-10  # 2^-32
-            a = sqrtf(minus_two_ln(1 - share * a if x < 0 else rest + share * a, -share * (a if x < 0 else 1 - a)))
+            # u = 1 - share a for x < 0, else rest + share a; u - 1 = -share a, else share a - share
+            a = sqrtf(minus_two_ln(
+                fused(-share if x < 0 else share, a, 1 if x < 0 else rest),
+                fused(-share if x < 0 else share, a, 0 if x < 0 else -share),
+            ))
             r[j] = cut if a * scale > cut else a * scale
     for j in range(HALF):
-        turn32(w[j + HALF], r[j], v + 2 * j, v + 2 * j + 1)
+        turn32(w[j + HALF], r[j], 0, v + 2 * j, v + 2 * j + 1)
 
 
 cdef inline void complex128(const uint32_t* w, int distribution, const double* p, double* v) noexcept nogil:
@@ -352,7 +380,7 @@ cdef inline void complex128(const uint32_t* w, int distribution, const double* p
             a = sqrt(-2 * ln(1 - share * a if y < 0 else rest + share * a, -share * (a if y < 0 else 1 - a)))
             r[j] = p[1] if a * p[0] > p[1] else a * p[0]
     for j in range(QUARTER):
-        turn64(w[j + 64], w[j + 192], r[j], v + 2 * j, v + 2 * j + 1)
+        turn64(w[j + 64], w[j + 192], r[j], 0, v + 2 * j, v + 2 * j + 1)
 
 
 # ---- values, any bounds: float64 arithmetic, for float32 results too
@@ -387,16 +415,17 @@ cdef inline double halley(double x, double target) noexcept nogil:
 
 cdef inline double quantile(double s, double nearer, bint below, const double* p, int steps) noexcept nogil:
     """The truncated normal's value for the draw s in (-1, 1), whose nearer end of (0, 1) is `nearer` away,
-    p = (std, low, high, mass, mass below low, mass above high, logarithm of the unit of these masses, centre, half).
+    p = (std, mean, low, high, mass, mass below low, mass above high, logarithm of the unit of these masses, centre,
+    half).
 
     In the middle Wichura's AS 241 (1988), in the tails Abramowitz and Stegun 26.2.23 and Halley steps on ln Q.
     """
     cdef double lower, upper, target, t, x, q, y, n, d
-    lower = p[4] + p[3] * (nearer if below else 1 - nearer)
-    upper = p[5] + p[3] * (1 - nearer if below else nearer)
+    lower = p[5] + p[4] * (nearer if below else 1 - nearer)
+    upper = p[6] + p[4] * (1 - nearer if below else nearer)
     below = lower < upper
     lower = lower if below else upper
-    target = p[6] + ln(lower, lower - 1)
+    target = p[7] + ln(lower, lower - 1)
     t = sqrt(-2 * target)
     n = (0.010328 * t + 0.802853) * t + 2.515517
     d = ((0.001308 * t + 0.189269) * t + 1.432788) * t + 1
@@ -407,7 +436,7 @@ cdef inline double quantile(double s, double nearer, bint below, const double* p
         x = halley(x, target)
     x = -x if below else x
 
-    q = p[7] + p[8] * s
+    q = p[8] + p[9] * s
     y = 0.180625 - q * q
     n = 2509.0809287301226727 * y + 33430.575583588128105
     n = n * y + 67265.770927008700853
@@ -424,11 +453,11 @@ cdef inline double quantile(double s, double nearer, bint below, const double* p
     d = d * y + 42.313330701600911252
     d = d * y + 1
     x = q * n / d if y > 0 else x
-    return x * p[0]
+    return x * p[0] + p[1]
 
 
 cdef inline void quantile32(const uint32_t* w, const double* p, float* v) noexcept nogil:
-    cdef float low = <float> p[1], high = <float> p[2], y
+    cdef float low = <float> p[2], high = <float> p[3], y
     cdef int32_t x
     cdef int j
     for j in range(TILE):
@@ -456,8 +485,8 @@ cdef inline void quantile64(const uint32_t* w, const double* p, double* v) noexc
             (<double> (a ^ sign ^ 0x7fffffff) * 2147483648.0 + <double> (b ^ ~sign & 0x7ffffffe)) * 1.0842021724855044e-19,
             sign, p, 2,
         )
-        y = p[1] if y < p[1] else y
-        v[j] = p[2] if y > p[2] else y
+        y = p[2] if y < p[2] else y
+        v[j] = p[3] if y > p[3] else y
 
 
 # ---- values, 16 bits: the float32 value rounded once, to nearest, ties to even
@@ -489,23 +518,12 @@ cdef inline void round16(const float* v, int form, int16_t* h) noexcept nogil:
             h[j] = float16(v[j])
 
 
-cdef inline void clamp16(const double* p, int16_t* h) noexcept nogil:
-    """Magnitudes above that of bit pattern p[1], the format's last value within a bound, become it."""
-    cdef int16_t limit = <int16_t> p[1]
-    cdef uint16_t below
-    cdef int j
-    for j in range(TILE):
-        h[j] = limit if h[j] > limit else h[j]
-        below = <uint16_t> limit | 0x8000
-        h[j] = <int16_t> (below if <uint16_t> h[j] > below else <uint16_t> h[j])
-
-
 # ---- fill
 
 cdef struct stream_t:
     int distribution, form
     uint32_t key[8]
-    double p[9]  # what the values' functions say
+    double p[10]  # what the values' functions say
 
 
 cdef inline int tile_size(int form) noexcept nogil:
@@ -538,6 +556,8 @@ cdef void write_values(const stream_t* s, const uint32_t* w, void* out) noexcept
     if s.form == FLOAT64:
         if s.distribution == UNIFORM:
             uniform64(w, s.p, d)
+        elif s.distribution == RANGE:
+            range64(w, s.p, d)
         elif s.distribution == NORMAL:
             normal64(w, s.p, d)
         elif s.distribution == QUANTILE:
@@ -548,6 +568,8 @@ cdef void write_values(const stream_t* s, const uint32_t* w, void* out) noexcept
         return
     if s.distribution == UNIFORM:
         uniform32(w, s.p, f)
+    elif s.distribution == RANGE:
+        range32(w, s.p, f)
     elif s.distribution == NORMAL:
         normal32(w, s.p, f)
     elif s.distribution == TRUNCATED:
@@ -561,8 +583,6 @@ cdef void write_values(const stream_t* s, const uint32_t* w, void* out) noexcept
             f[j] = <float> s.p[0]
     if s.form != FLOAT32:
         round16(v, s.form, <int16_t*> out)
-        if s.distribution == UNIFORM:
-            clamp16(s.p, <int16_t*> out)
 
 
 cdef inline void write_tile(const stream_t* s, uint64_t tile, void* out) noexcept nogil:
@@ -802,4 +822,19 @@ def values(int distribution, int form, tuple parameters, uintptr_t words, uintpt
         enter_default(&callers, &s)
         for k in range(tiles):
             write_values(&s, <const uint32_t*> words + k * TILE, <char*> out + <int64_t> k * size)
+        leave_default(&callers)
+
+
+def fused_all(uintptr_t a, uintptr_t b, uintptr_t c, uintptr_t out, uint64_t n):
+    """Write fused(a[k], b[k], c[k]) for n float32s at these addresses: how this level multiplies and adds."""
+    cdef const float* x = <const float*> a
+    cdef const float* y = <const float*> b
+    cdef const float* z = <const float*> c
+    cdef float* result = <float*> out
+    cdef fenv_t callers
+    cdef uint64_t k
+    with nogil:
+        enter_default(&callers, result)
+        for k in range(n):
+            result[k] = fused(x[k], y[k], z[k])
         leave_default(&callers)
