@@ -115,7 +115,7 @@ def test_distributions_are_those_of_torch(name, arguments, dtype, shape):
         assert ours.max() <= torch.tensor(arguments[3], dtype=dtype)
     if name == "uniform_":
         assert ours.min() >= torch.tensor(arguments[0], dtype=dtype)
-        assert ours.max() <= torch.tensor(arguments[1], dtype=dtype)
+        assert ours.max() < torch.tensor(arguments[1], dtype=dtype)
 
 
 def test_fans_of_convolutions_are_those_of_torch():
@@ -126,12 +126,30 @@ def test_fans_of_convolutions_are_those_of_torch():
         assert bits(weight) == xf.uniform(tuple(weight.shape), bound=bound, seed=0).tobytes()
 
 
-def test_what_is_added_is_rounded_once(ml_dtypes):
+def test_means_are_those_of_the_core(ml_dtypes):
     tensor = xt.normal_(torch.empty(1000, dtype=torch.bfloat16), 3.0, 0.5, seed=0)
-    expected = (xf.normal(1000, std=0.5, seed=0) + np.float32(3)).astype(ml_dtypes.bfloat16)
+    expected = xf.normal(1000, mean=3.0, std=0.5, seed=0, dtype="bfloat16")
     assert bits(tensor) == expected.tobytes()
     strided = torch.empty(10, 100, dtype=torch.bfloat16).t()
     assert bits(xt.normal_(strided, 3.0, 0.5, seed=0)) == expected.tobytes()
+    ranged = xt.uniform_(torch.empty(1000), 2.0, 5.0, seed=0)
+    assert bits(ranged) == xf.uniform(1000, low=2.0, high=5.0, seed=0).tobytes()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_uniform_never_gives_its_upper_end(dtype):
+    for a, b in ((0.0, 1.0), (-0.05, 0.05), (2.0, 5.0)):
+        values = xt.uniform_(torch.empty(2_000_000, dtype=dtype), a, b, seed=1).double()
+        assert a <= values.min() and values.max() < b
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_truncation_keeps_absolute_bounds_exactly(dtype):
+    """Bounds that are drawn often, and whose distance in standard deviations is no float."""
+    for mean, std, a, b in ((0.1, 0.3, 0.1, 0.1 + 1e-7), (1.7, 0.3, 1.6999999, 1.7000001), (0.0, 0.7, -1e-8, 1e-8),
+                            (1000.0, 0.01, 999.99, 1000.01), (5.0, 1.0, -2.0, 2.0)):  # fmt: skip
+        values = xt.trunc_normal_(torch.empty(20_000, dtype=dtype), mean, std, a, b, seed=0).double()
+        assert a <= values.min() and values.max() <= b
 
 
 def test_the_seed_is_that_of_torchs_generator_if_none_is_given():

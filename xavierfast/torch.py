@@ -16,15 +16,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import wraps
-from math import inf
+from math import inf, isfinite, nextafter
 from string import ascii_lowercase
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from .distributions import DTYPES, storage
-from .fill import PIECE, Array, check_threads, share_out
+from .fill import Array, check_threads
 from .initializers import calculate_gain
 from .model import Rule, check_rules, first_match
 from .propagation import propagate_module as propagate
@@ -156,12 +155,10 @@ def fill_(tensor: Tensor, table: Table, *, threads: int | None = None) -> Tensor
 
 
 class _Draw(NamedTuple):
-    """An initialiser, what is added to its values, and the limits that the sum must keep."""
+    """An initialiser and its parameters."""
 
     init: str
     parameters: dict[str, Any]
-    mean: float = 0.0
-    limits: tuple[float, float] = (-inf, inf)
 
 
 def _seed_of(generator: torch.Generator | None) -> list[int]:
@@ -169,42 +166,13 @@ def _seed_of(generator: torch.Generator | None) -> list[int]:
     return [int(word) for word in torch.randint(0, (1 << 63) - 1, (5,), generator=generator).tolist()]
 
 
-def _table_of(tensor: Tensor, draw: _Draw, seed: Seed, name: str, layout: str | None, dtype: str) -> Table:
+def _fill_draw(tensor: Tensor, draw: _Draw, seed: Seed, name: str, layout: str | None, threads: int | None) -> Tensor:
     if not isinstance(tensor, Tensor):
         raise TypeError(f"tensor must be a torch.Tensor, got {type(tensor).__name__}")
+    shape, dtype = tuple(tensor.shape), _dtype_of(tensor)
     layout = _layout_of(tensor.ndim) if layout is None else layout
-    return Table(tuple(tensor.shape), draw.init, seed=seed, name=name, dtype=dtype, layout=layout, **draw.parameters)
-
-
-def _fill_draw(tensor: Tensor, draw: _Draw, seed: Seed, name: str, layout: str | None, threads: int | None) -> Tensor:
-    dtype = _dtype_of(tensor) if isinstance(tensor, Tensor) else "float32"
-    if not draw.mean and draw.limits == (-inf, inf):
-        return fill_(tensor, _table_of(tensor, draw, seed, name, layout, dtype), threads=threads)
-    wide = dtype if dtype in ("float64", "complex64", "complex128") else "float32"
-    table = _table_of(tensor, draw, seed, name, layout, wide)
-    part, index = _local(tensor)
-    _array(part)  # or an error before anything is computed
-    low, high = draw.limits
-
-    def values(block: Array) -> Tensor:
-        block += draw.mean
-        return torch.from_numpy(block if draw.limits == (-inf, inf) else np.clip(block, low, high, out=block))
-
-    with torch.no_grad():
-        if index is ... and tensor.is_contiguous():
-            flat, step = part.detach().view(-1), PIECE // table.itemsize
-
-            def work(begin: int, end: int) -> None:
-                for first in range(begin, end, step):
-                    block = np.empty(min(step, end - first), table.dtype)
-                    table.read_flat(first, block)
-                    flat[first : first + block.size].copy_(values(block))
-
-            share_out(table.size, step, step, check_threads(threads), work)
-        else:
-            part.copy_(values(table.read(index, threads=threads)))
-    torch.autograd.graph.increment_version(part)
-    return tensor
+    table = Table(shape, draw.init, seed=seed, name=name, dtype=dtype, layout=layout, **draw.parameters)
+    return fill_(tensor, table, threads=threads)
 
 
 def _in_place(draw: Callable[..., _Draw]) -> Callable[..., Tensor]:
@@ -302,18 +270,17 @@ def kaiming_normal_(a: float = 0, mode: str = "fan_in", nonlinearity: str = "lea
 
 @_in_place
 def uniform_(a: float = 0.0, b: float = 1.0) -> _Draw:
-    """``torch.nn.init.uniform_``: on [a, b]. Parameters as in :func:`xavier_uniform_`.
+    """``torch.nn.init.uniform_``: on [a, b), so that b is never drawn. Parameters as in :func:`xavier_uniform_`.
 
     Examples
     --------
     >>> x = uniform_(torch.empty(10_000), 2, 3, seed=0)
-    >>> bool(x.min() >= 2), bool(x.max() <= 3)
+    >>> bool(x.min() >= 2), bool(x.max() < 3)
     (True, True)
     """
     if not a <= b:
         raise ValueError(f"a must be at most b, got {a!r} and {b!r}")
-    mean = (a + b) / 2
-    return _Draw("uniform", {"bound": (b - a) / 2}, mean, (a, b) if mean else (-inf, inf))
+    return _Draw("uniform", {"low": a, "high": b})
 
 
 @_in_place
@@ -325,7 +292,7 @@ def normal_(mean: float = 0.0, std: float = 1.0) -> _Draw:
     >>> f"{normal_(torch.empty(1_000_000, dtype=torch.bfloat16), std=0.02, seed=0).float().std():.4f}"
     '0.0200'
     """
-    return _Draw("normal", {"std": std}, mean)
+    return _Draw("normal", {"mean": mean, "std": std})
 
 
 @_in_place
@@ -341,9 +308,21 @@ def trunc_normal_(mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float
     if not a < b:
         raise ValueError(f"a must be less than b, got {a!r} and {b!r}")
     if not std:
-        return _Draw("zeros", {}, min(max(mean, a), b))
-    parameters = {"std": std, "low": (a - mean) / std, "high": (b - mean) / std}
-    return _Draw("truncated_normal", parameters, mean, (a, b) if mean else (-inf, inf))
+        return _Draw("constant", {"value": min(max(mean, a), b)})
+    return _Draw("truncated_normal", {"mean": mean, "std": std, **_relative_bounds(mean, std, a, b)})
+
+
+def _relative_bounds(mean: float, std: float, a: float, b: float) -> dict[str, float]:
+    """a and b in standard deviations about the mean, rounded so that mean + low * std >= a and mean + high * std <= b
+    hold exactly."""
+    low, high = (a - mean) / std, (b - mean) / std
+    if isfinite(mean) and isfinite(std):
+        middle, unit = Fraction(mean), Fraction(std)
+        while isfinite(low) and middle + Fraction(low) * unit < a:
+            low = nextafter(low, inf)
+        while isfinite(high) and middle + Fraction(high) * unit > b:
+            high = nextafter(high, -inf)
+    return {"low": low, "high": high}
 
 
 @_in_place
