@@ -79,13 +79,15 @@ def test_those_without_fans():
     assert same(xk.RandomUniform(-1, 1, seed=3)(()), np.asarray(xf.uniform((), seed=3)))
 
 
-def test_moved_values_are_rounded_once(ml_dtypes):
-    moved = xf.normal(500, std=0.5, seed=3) + np.float32(0.25)
-    assert same(xk.RandomNormal(0.25, 0.5, seed=3)((500,)), moved)
-    assert same(xk.RandomNormal(0.25, 0.5, seed=3)((500,), "bfloat16"), moved.astype(ml_dtypes.bfloat16))
-    moved = xf.uniform(500, bound=1.5, seed=3) + np.float32(2.5)
-    assert same(xk.RandomUniform(1, 4, seed=3)((500,)), moved)
-    assert moved.min() > 1 and moved.max() < 4
+def test_means_and_ranges(ml_dtypes):
+    for dtype in ("float32", "bfloat16"):
+        normal = xf.normal(500, mean=0.25, std=0.5, seed=3, dtype=dtype)
+        assert same(xk.RandomNormal(0.25, 0.5, seed=3)((500,), dtype), normal)
+        cut = xf.truncated_normal(500, mean=0.25, std=0.5, seed=3, dtype=dtype)
+        assert same(xk.TruncatedNormal(0.25, 0.5, seed=3)((500,), dtype), cut)
+        ranged = xf.uniform(500, low=1, high=4, seed=3, dtype=dtype)
+        assert same(xk.RandomUniform(1, 4, seed=3)((500,), dtype), ranged)
+        assert ranged.min() >= 1 and ranged.max() < 4
 
 
 @pytest.mark.parametrize("shape", [(), (9,), (40, 6), (3, 20, 30), (3, 3, 8, 16), (2, 3, 4, 5, 6)], ids=str)
@@ -269,7 +271,7 @@ def test_the_backend_takes_the_memory_over(dtype, monkeypatch, ml_dtypes):
     (lambda: xk.GlorotUniform(name=3), TypeError, "name must be a str, got 3"),
     (lambda: xk.VarianceScaling(-1.0), ValueError, "scale"),
     (lambda: xk.VarianceScaling(mode="fan"), ValueError, "mode"),
-    (lambda: xk.RandomUniform(1, 0)(4), ValueError, "bound must be finite and >= 0, got -0.5"),
+    (lambda: xk.RandomUniform(1, 0)(4), ValueError, "low must be at most high, got low=1.0 and high=0.0"),
     (lambda: xk.GlorotUniform()((4, 4), "int32"), TypeError, "dtype must be one of .* got 'int32'"),
     (lambda: xk.GlorotUniform()((4, -4)), ValueError, "shape must not have negative sizes"),
 ])  # fmt: skip
@@ -340,7 +342,7 @@ def test_a_distributed_model_computes_its_shards():
         kernel = first.kernel.value
         assert kernel.sharding.spec == jax.sharding.PartitionSpec(None, "model"), kernel.sharding
         assert np.asarray(kernel).tobytes() == xf.xavier_uniform((32, 64), seed=7).tobytes()
-        expected = xf.normal((64, 64), std=0.05, seed=7) + np.float32(1)
+        expected = xf.normal((64, 64), mean=1.0, std=0.05, seed=7)
         assert np.asarray(second.kernel.value).tobytes() == expected.tobytes()
         model = keras.Sequential([keras.layers.Input((32,)), first, second])
         model.compile("sgd", "mse")

@@ -10,6 +10,7 @@ key has no value yet, the call becomes a ``jax.pure_callback`` to the same code:
 """
 
 from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,6 @@ __all__ = [
 ]  # fmt: skip
 
 Axes = int | Sequence[int]
-Read = Callable[[Table, Any], Array]
 
 ALIGNMENT = 64  # bytes; XLA copies memory that has less
 WHOLE: Any = PartitionSpec()  # type: ignore[no-untyped-call]
@@ -50,11 +50,6 @@ def read_part(table: Table, index: Any) -> Array:
     memory = np.empty(part.nbytes + ALIGNMENT, np.uint8)
     first = -kernels.address(memory) % ALIGNMENT
     return part.read(out=memory[first : first + part.nbytes].view(part.dtype).reshape(part.shape))
-
-
-def read_magnitudes(table: Table, index: Any) -> Array:
-    part = read_part(table, index)
-    return np.abs(part, out=part)
 
 
 def make_array(table: Table, sharding: Any = None) -> jax.Array:
@@ -79,22 +74,17 @@ def make_array(table: Table, sharding: Any = None) -> jax.Array:
     >>> bool((make_array(table, sharding) == np.asarray(table)).all())
     True
     """
-    return place(table, sharding, read_part)
-
-
-def place(table: Table, sharding: Any, read: Read) -> jax.Array:
-    """``make_array`` of what `read` makes of each part."""
     if jax.dtypes.canonicalize_dtype(table.dtype) != table.dtype:
         raise ValueError(f"a JAX array of {table.dtype} needs jax_enable_x64, which is off: turn it on, or use float32")
     if sharding is None:
-        whole: jax.Array = jax.device_put(read(table, ...))
+        whole: jax.Array = jax.device_put(read_part(table, ...))
         return whole
     parts: dict[Any, Array] = {}
 
     def part(index: Any) -> Array:
         bounds = tuple((axis.start, axis.stop) for axis in index)
         if bounds not in parts:
-            parts[bounds] = read(table, index)
+            parts[bounds] = read_part(table, index)
         return parts[bounds]
 
     return jax.make_array_from_callback(table.shape, _named(sharding, jax.sharding.get_mesh), part)
@@ -110,8 +100,8 @@ def _named(sharding: Any, mesh: Callable[[], Any]) -> Any:
     return NamedSharding(mesh(), spec)
 
 
-def _trace(make: Callable[[Any], Table], words: Any, shape: Any, dtype: Any, sharding: Any, read: Read) -> Any:
-    """``read(make(words))`` at run time; under a sharding each device asks for its own part."""
+def _trace(make: Callable[[Any], Table], words: Any, shape: Any, dtype: Any, sharding: Any) -> Any:
+    """``make_array(make(words))`` at run time; under a sharding each device asks for its own part."""
     sharding = _named(sharding, jax.sharding.get_abstract_mesh)
     if not isinstance(sharding, NamedSharding | None):
         raise TypeError(f"out_sharding must be a NamedSharding or PartitionSpec under jit, got {sharding!r}")
@@ -122,7 +112,7 @@ def _trace(make: Callable[[Any], Table], words: Any, shape: Any, dtype: Any, sha
 
     def compute(words: Any, *places: Any) -> Array:
         starts = [int(number) * size for number, size in zip(places, sizes, strict=True)]
-        return read(make(words), tuple(slice(i, i + size) for i, size in zip(starts, sizes, strict=True)))
+        return read_part(make(words), tuple(slice(i, i + size) for i, size in zip(starts, sizes, strict=True)))
 
     def local(words: Any) -> Any:
         places = [0 if name is None else jax.lax.axis_index(name) for name in names]
@@ -141,7 +131,7 @@ def _plain(value: Any) -> Any:
 
 
 def _initializer(
-    init: str, default: Any, axes: tuple[Axes, Axes, Axes] | None = None, read: Read = read_part, **parameters: Any
+    init: str, default: Any, axes: tuple[Axes, Axes, Axes] | None = None, **parameters: Any
 ) -> Initializer:
     parameters = {name: _plain(value) for name, value in parameters.items()}
     Table((1, 1), init, seed=0, **parameters)  # raises where the arguments are given
@@ -149,7 +139,7 @@ def _initializer(
     def initializer(key: Any, shape: Any, dtype: Any = default, out_sharding: Any = None) -> Any:
         shape = check_shape(shape)
         own = _dtype(dtype)
-        if read is read_magnitudes and np.issubdtype(own, np.complexfloating):
+        if init == "uniform" and np.issubdtype(own, np.complexfloating):
             raise TypeError(f"dtype must be real for uniform, got {own}: use variance_scaling for a disk")
         options = {} if axes is None else _options(shape, axes)
 
@@ -161,8 +151,8 @@ def _initializer(
             raise ValueError(f"key must be a single key, got keys of the shape {words.shape[:-1]}: use jax.vmap")
         if isinstance(words, jax.core.Tracer):
             make([0])  # raises while tracing
-            return _trace(make, words, shape, own, out_sharding, read)
-        return place(make(words), out_sharding, read)
+            return _trace(make, words, shape, own, out_sharding)
+        return make_array(make(words), out_sharding)
 
     return initializer
 
@@ -289,16 +279,16 @@ kaiming_uniform, kaiming_normal = he_uniform, he_normal
 
 
 def uniform(scale: Any = 1e-2, dtype: Any = None) -> Initializer:
-    """Uniform between 0 and `scale`, which is >= 0: neither is a value. Real dtypes, those of :func:`variance_scaling`.
-
-    The magnitudes of the core's uniform, whose bound is the last float32 before `scale`.
+    """Uniform from 0 to below `scale`, which is >= 0. Real dtypes, those of :func:`variance_scaling`.
 
     >>> values = uniform(10.0)(jax.random.key(7), (1000,))
-    >>> bool(0 < values.min() and 9.9 < values.max() < 10)
+    >>> bool(0 <= values.min() and 9.9 < values.max() < 10)
     True
     """
-    bound = Table(1, "uniform", bound=_plain(scale), seed=0).bound
-    return _initializer("uniform", dtype, read=read_magnitudes, bound=float(np.nextafter(np.float32(bound), 0)))
+    scale = _plain(scale)
+    if isinstance(scale, Real) and scale < 0:
+        raise ValueError(f"scale must be finite and >= 0, got {scale!r}")
+    return _initializer("uniform", dtype, low=0.0, high=scale)
 
 
 def normal(stddev: Any = 1e-2, dtype: Any = None) -> Initializer:

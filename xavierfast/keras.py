@@ -12,14 +12,10 @@ issues 15586, 17007): `name` gives each a stream of its own under one seed, a ``
 PyTorch and JAX take the memory over without a copy; under a JAX distribution only local shards are computed.
 """
 
-from math import inf, prod
+from math import prod
 from typing import Any
 
-import numpy as np
-
-from .distributions import storage
 from .fans import check_shape, fans
-from .fill import Array
 from .streams import derive_key, resolve_seed
 from .table import Table
 
@@ -35,7 +31,7 @@ __all__ = [
     "RandomUniform", "TruncatedNormal", "VarianceScaling",
 ]  # fmt: skip
 
-Move = tuple[float, float, float]  # added to the values, which then are clipped to the others
+Drawn = tuple[str, dict[str, Any]]  # the core's initialiser and its parameters
 
 _registered = keras.saving.register_keras_serializable(package="xavierfast")
 
@@ -68,13 +64,10 @@ class _Initializer:
         """
         dtype = keras.backend.standardize_dtype(dtype)
         shape = check_shape(shape)
-        init, parameters, move = self._draw(shape)
-        drawn = dtype if move is None or dtype == "float64" else "float32"  # moved values are rounded once, thereafter
-        table = Table(shape, init, seed=self._words(), name=self.name, dtype=drawn, **parameters)
-        return _tensor(table, dtype, move, layout)
+        init, parameters = self._draw(shape)
+        return _tensor(Table(shape, init, seed=self._words(), name=self.name, dtype=dtype, **parameters), layout)
 
-    def _draw(self, shape: tuple[int, ...]) -> tuple[str, dict[str, Any], Move | None]:
-        """The core's initialiser, its parameters, and where its values go from there."""
+    def _draw(self, shape: tuple[int, ...]) -> Drawn:
         raise NotImplementedError
 
     def _words(self) -> Any:
@@ -84,28 +77,19 @@ class _Initializer:
         return [int(word) & 0xFFFFFFFF for word in self.seed.next()]
 
 
-def _tensor(table: Table, dtype: str, move: Move | None, layout: Any) -> Any:
+def _tensor(table: Table, layout: Any) -> Any:
     backend = keras.config.backend()
     if backend == "jax":
-        from .jax import place, read_part
+        from .jax import make_array
 
-        layout = getattr(layout, "backend_layout", layout)  # of a keras.distribution.TensorLayout
-        return place(table, layout, lambda table, index: _moved(read_part(table, index), dtype, move))
-    array = _moved(table.read(), dtype, move)
+        return make_array(table, getattr(layout, "backend_layout", layout))  # of a keras.distribution.TensorLayout
+    array = table.read()
     if backend == "torch":
         import torch
 
         raw = array if array.dtype.isbuiltin == 1 else array.view(f"u{array.itemsize}")  # PyTorch has no ml_dtypes
-        return keras.ops.convert_to_tensor(torch.from_numpy(raw).view(getattr(torch, dtype)))
-    return keras.ops.convert_to_tensor(array, dtype)
-
-
-def _moved(array: Array, dtype: str, move: Move | None) -> Array:
-    if move is None:
-        return array
-    centre, low, high = move
-    array += centre
-    return np.clip(array, low, high, out=array).astype(storage(dtype), copy=False)
+        return keras.ops.convert_to_tensor(torch.from_numpy(raw).view(getattr(torch, table.dtype_name)))
+    return keras.ops.convert_to_tensor(array, table.dtype_name)
 
 
 # ---- scaled by the fans
@@ -116,11 +100,11 @@ class _Scaled(_Initializer):
     mode: str
     distribution: str
 
-    def _draw(self, shape: tuple[int, ...]) -> tuple[str, dict[str, Any], Move | None]:
+    def _draw(self, shape: tuple[int, ...]) -> Drawn:
         kind = "normal" if self.distribution == "untruncated_normal" else self.distribution
         fan_in, fan_out = _fans(shape, getattr(self, "input_axes", None), getattr(self, "output_axes", None))
         fan = {"fan_in": max(1, fan_in), "fan_out": max(1, fan_out)}
-        return "variance_scaling", {"scale": self.scale, "mode": self.mode, "distribution": kind, **fan}, None
+        return "variance_scaling", {"scale": self.scale, "mode": self.mode, "distribution": kind, **fan}
 
 
 def _fans(shape: tuple[int, ...], input_axes: Any, output_axes: Any) -> tuple[int, int]:
@@ -238,17 +222,15 @@ class LecunNormal(_Scaled, keras.initializers.LecunNormal):
 
 @_registered
 class RandomUniform(_Initializer, keras.initializers.RandomUniform):
-    """Uniform from minval to maxval, by default +-0.05; `seed` and `name` as in :class:`VarianceScaling`.
+    """Uniform from minval to below maxval, by default +-0.05; `seed` and `name` as in :class:`VarianceScaling`.
 
     >>> values = RandomUniform(0, 10, seed=7)((1000,))
-    >>> bool(0 <= values.min() < 0.1 and 9.9 < values.max() <= 10)
+    >>> bool(0 <= values.min() < 0.1 and 9.9 < values.max() < 10)
     True
     """
 
-    def _draw(self, shape: tuple[int, ...]) -> tuple[str, dict[str, Any], Move | None]:
-        low, high = float(self.minval), float(self.maxval)
-        centre = (low + high) / 2
-        return "uniform", {"bound": (high - low) / 2}, (centre, low, high) if centre else None
+    def _draw(self, shape: tuple[int, ...]) -> Drawn:
+        return "uniform", {"low": float(self.minval), "high": float(self.maxval)}
 
 
 class _Normal(_Initializer):
@@ -256,9 +238,8 @@ class _Normal(_Initializer):
     stddev: Any
     _init: str
 
-    def _draw(self, shape: tuple[int, ...]) -> tuple[str, dict[str, Any], Move | None]:
-        mean = float(self.mean)
-        return self._init, {"std": float(self.stddev)}, (mean, -inf, inf) if mean else None
+    def _draw(self, shape: tuple[int, ...]) -> Drawn:
+        return self._init, {"mean": float(self.mean), "std": float(self.stddev)}
 
 
 @_registered
