@@ -2,7 +2,7 @@
 
 A float32 value comes from one word, of which 31 bits count, or in Box and Muller's method from a radius word and an
 angle word. All of them are run through the kernels of the loaded level and compared with float64 mathematics. The
-figures are exact up to float64 summation; they stand in docs/certificate.md. About eight minutes on two cores.
+figures are exact up to float64 summation; they stand in docs/certificate.md. About ten minutes on two cores.
 """
 
 import math
@@ -29,20 +29,23 @@ def run(stream, words: np.ndarray) -> np.ndarray:
 
 
 class Sums:
-    """Moments, tail masses, extremes and errors of all values of a map."""
+    """Moments about a centre, tail masses, extremes and errors of all values of a map."""
 
-    def __init__(self, thresholds: tuple[float, ...] = TAILS) -> None:
+    def __init__(self, thresholds: tuple[float, ...] = TAILS, centre: float = 0.0) -> None:
         self.thresholds = thresholds
+        self.centre = centre
         self.rows: list[tuple[float, ...]] = []
 
     def add(self, value: np.ndarray, exact: np.ndarray) -> None:
-        ulp = np.abs(value - exact) / np.spacing(np.abs(exact).astype(np.float32)).astype(float)
-        v = value.astype(float)
+        unit = np.maximum(np.abs(exact), abs(self.centre)).astype(np.float32)  # about a middle, its last place at least
+        ulp = np.abs(value - exact) / np.spacing(unit).astype(float)
+        v = value.astype(float) - self.centre
+        exact = exact - self.centre
         square = v * v
         tails = [float(np.count_nonzero(np.abs(v) > t)) for t in self.thresholds]
         self.rows.append(
             (v.size, v.sum(), square.sum(), (square * square).sum(), np.abs(v).max(), ulp.max(), *tails,
-             (exact * exact).sum(), np.count_nonzero(v == 0), np.abs(v).min())
+             value.min(), value.max(), (exact * exact).sum(), np.count_nonzero(value == 0), np.abs(v).min())
         )  # fmt: skip
 
     def result(self) -> dict[str, float]:
@@ -51,7 +54,9 @@ class Sums:
         mean, square, fourth = (math.fsum(column) / n for column in columns[1:4])
         return {
             "inputs": n,
-            "mean": mean,
+            "mean": self.centre + mean,
+            "first": min(columns[-5]),
+            "last": max(columns[-4]),
             "variance": square,
             "kurtosis": fourth / square**2,
             "largest": max(columns[4]),
@@ -59,7 +64,7 @@ class Sums:
             "zeros": math.fsum(columns[-2]),
             "ulp": max(columns[5]),
             "discretised": math.fsum(columns[-3]) / n,
-            **{f"tail {t:g}": math.fsum(c) / n for t, c in zip(self.thresholds, columns[6:-3], strict=True)},
+            **{f"tail {t:g}": math.fsum(c) / n for t, c in zip(self.thresholds, columns[6:-5], strict=True)},
         }
 
 
@@ -72,11 +77,11 @@ def enumerate_words(count: int, step: Callable[[np.ndarray], None]) -> None:
 
 
 def direct(
-    distribution: Distribution, quantile: Callable[[np.ndarray], np.ndarray], thresholds=TAILS
+    distribution: Distribution, quantile: Callable[[np.ndarray], np.ndarray], thresholds=TAILS, centre: float = 0.0
 ) -> dict[str, float]:
     """All 2^31 odd words of a map from one word to one value."""
     stream = parameters(distribution, "float32")
-    sums = Sums(thresholds)
+    sums = Sums(thresholds, centre)
 
     def step(k: np.ndarray) -> None:
         words = (k.astype(np.uint32) << np.uint32(1)) | np.uint32(1)
@@ -157,7 +162,7 @@ def angle() -> dict[str, float]:
 
 def report(title: str, result: dict[str, float], variance: float, kurtosis: float, tails: dict[str, float]) -> None:
     print(f"\n## {title}\n")
-    print(f"- {result['inputs']:.0f} inputs; mean {result['mean']:g}; {result['zeros']:.0f} zeros")
+    print(f"- {result['inputs']:.0f} inputs; mean {result['mean']:.17g}; {result['zeros']:.0f} zeros")
     print(
         f"- variance {result['variance']:.12f}, ideal {variance:.12f}: {result['variance'] / variance - 1:+.2e}, "
         f"of which {result['discretised'] / variance - 1:+.2e} is the discretisation"
@@ -166,6 +171,8 @@ def report(title: str, result: dict[str, float], variance: float, kurtosis: floa
     print(
         f"- magnitudes from {result['smallest']:.4g} to {result['largest']:.9g}; largest error {result['ulp']:.2f} ulp"
     )
+    if result["mean"]:
+        print(f"- values from {result['first']:.9g} to {result['last']:.9g}")
     for name, ideal in tails.items():
         got = result[name]
         relative = f"{got / ideal - 1:+.2e}" if ideal else "exact" if not got else "WRONG"
@@ -182,12 +189,14 @@ def main() -> None:
     print(f"level {kernels.level}")
     report("uniform(bound=1)", direct(Distribution("uniform", 1.0), lambda x: x * 2.0**-31, (0.5, 1.0)), 1 / 3, 1.8,
            {"tail 0.5": 0.5, "tail 1": 0.0})  # fmt: skip
+    report("uniform(low=0, high=1)", direct(Distribution("range", 0.0, 0.0, 1.0), lambda x: 0.5 + x * 2.0**-32,
+           (0.25,), 0.5), 1 / 12, 1.8, {"tail 0.25": 0.5})  # fmt: skip
     r = radius()
     report("normal: radius (variance: E r^2, ideal 2)", r, 2.0, 2.0, {})
     a = angle()
     report("normal: angle (both outputs)", a, 0.5, 1.5, {"tail 0.5": 2 / 3})
     z = {
-        "inputs": r["inputs"] * a["inputs"] / 2, "mean": r["mean"] * a["mean"], "zeros": 0.0,
+        "inputs": r["inputs"] * a["inputs"] / 2, "mean": r["mean"] * a["mean"], "zeros": 0.0, "first": 0, "last": 0,
         "variance": r["variance"] * a["variance"], "discretised": r["discretised"] * a["discretised"],
         "kurtosis": r["kurtosis"] * a["kurtosis"], "smallest": r["smallest"] * a["smallest"], "largest": r["largest"],
         "ulp": r["ulp"] + a["ulp"] + 0.5,
@@ -200,6 +209,14 @@ def main() -> None:
         result = direct(Distribution("truncated_normal", 1.0, -c, c), truncated_quantile(-c, c), thresholds)
         report(f"truncated_normal(low={-c:g}, high={c:g})", result, float(moments[0]), 3 + float(moments[1]),
                normal_tails(c, thresholds))  # fmt: skip
+    # A mean and a standard deviation that are float32s: their rounding is not the map's.
+    mean, std, quantile = 1.0, 2.0**-6, truncated_quantile(-2.0, 2.0)
+    result = direct(
+        Distribution("truncated_normal", std, -2.0, 2.0, mean), lambda x: mean + std * quantile(x), (), mean
+    )
+    moments = stats.truncnorm(-2, 2).stats("vk")
+    report("truncated_normal(mean=1, std=1/64, low=-2, high=2)", result, float(moments[0]) * std**2,
+           3 + float(moments[1]), {})  # fmt: skip
 
 
 if __name__ == "__main__":

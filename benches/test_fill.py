@@ -15,7 +15,13 @@ OURS = {
     "uniform": lambda out, threads, dtype: (
         lambda: xf.uniform(out=out, bound=0.05, seed=0, dtype=dtype, threads=threads)
     ),
+    "uniform 0 to 1": lambda out, threads, dtype: (
+        lambda: xf.uniform(out=out, low=0, high=1, seed=0, dtype=dtype, threads=threads)
+    ),
     "normal": lambda out, threads, dtype: lambda: xf.normal(out=out, std=0.02, seed=0, dtype=dtype, threads=threads),
+    "normal about 1": lambda out, threads, dtype: (
+        lambda: xf.normal(out=out, mean=1, std=0.02, seed=0, dtype=dtype, threads=threads)
+    ),
     "truncated": lambda out, threads, dtype: (
         lambda: xf.truncated_normal(out=out, std=0.02, seed=0, dtype=dtype, threads=threads)
     ),
@@ -64,6 +70,7 @@ def jax(name, *arguments):
     return prepare
 
 
+# Peers that shift and scale their values do so in the same call.
 PEERS = {
     "uniform": {
         "numpy": numpy_uniform,
@@ -71,6 +78,8 @@ PEERS = {
         "jax (new array)": jax("uniform"),
         "mkl ARS5": mkl("uniform"),
     },
+    "uniform 0 to 1": {"torch": torch("uniform_", 0.0, 1.0)},
+    "normal about 1": {"torch": torch("normal_", 1.0, 0.02)},
     "normal": {
         "numpy": numpy_normal,
         "torch": torch("normal_", 0.0, 0.02),
@@ -100,6 +109,8 @@ def rows(distribution, dtypes, sizes, threads):
 CASES = [
     *rows("uniform", ["float32"], SIZES, THREADS),
     *rows("normal", ["float32"], SIZES, THREADS),
+    *rows("uniform 0 to 1", ["float32"], ["256 MiB"], [1]),
+    *rows("normal about 1", ["float32"], ["256 MiB"], [1]),
     *rows("truncated", ["float32"], ["256 MiB"], THREADS),
     *rows("truncated 3", ["float32"], ["256 MiB"], [1]),
     *rows("uniform", ["float64", "float16", "bfloat16"], ["256 MiB"], [1]),

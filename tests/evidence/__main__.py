@@ -20,6 +20,7 @@ ATTACKS: dict[str, tuple[int, list[str], list[str] | None]] = {
     "histories": (6, [], None),
     "disk": (4, [], ["4"]),
     "interrupts": (3, [], ["4"]),
+    "fused": (2, [], ["100000000"]),
     "faults": (6, [], ["rotation by one"]),
     "mutants": (75, ["--sample", "20"], ["streams", "--sample", "15"]),
     "streams": (20, [], ["--uniforms", "1e8", "--normals", "1e7"]),

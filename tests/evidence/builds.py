@@ -24,7 +24,7 @@ from pathlib import Path
 
 from sources import copy_sources
 
-TESTS = ["test_goldens", "test_known_answers", "test_levels"]
+TESTS = ["test_goldens", "test_known_answers", "test_fused", "test_levels"]
 NEEDED = ["pytest", "hypothesis", "mpmath", "ml_dtypes"]
 FREE_THREADED = ["test_threads", "test_table", "test_files"]
 PROBE = (

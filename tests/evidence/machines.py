@@ -2,7 +2,8 @@
 
     aarch64    an ARMv8.0 core, whose compiler would fuse multiply-adds
     s390x      big endian
-    nehalem    x86-64 without AVX; it must choose the portable level
+    nehalem    x86-64 without AVX; it must choose the portable level, whose fused multiply-add is emulated
+    no-fma     x86-64 with AVX2 and without FMA; it must choose the portable level too
 
 Each builds a copy of the sources, on the first two with their own Python and NumPy out of Debian's archive and a cross
 compiler, and must give the goldens of every other machine. A TEST is a file of tests; ``nehalem test_goldens`` is the
@@ -29,11 +30,17 @@ MACHINES = {
     "aarch64": ("arm64", ["qemu-aarch64-static", "-cpu", "cortex-a72"]),
     "s390x": ("s390x", ["qemu-s390x-static"]),
     "nehalem": ("", ["qemu-x86_64-static", "-cpu", "Nehalem"]),
+    "no-fma": ("", ["qemu-x86_64-static", "-cpu", "Haswell,-fma"]),
 }
-EXPECTED = {"aarch64": "aarch64 little portable", "s390x": "s390x big portable", "nehalem": "x86_64 little portable"}
+EXPECTED = {
+    "aarch64": "aarch64 little portable",
+    "s390x": "s390x big portable",
+    "nehalem": "x86_64 little portable",
+    "no-fma": "x86_64 little portable",
+}
 TESTS = (
-    "test_known_answers", "test_goldens", "test_levels", "test_invariance", "test_truncated", "test_fans", "test_api",
-    "test_table", "test_threads",
+    "test_known_answers", "test_goldens", "test_fused", "test_levels", "test_invariance", "test_truncated",
+    "test_means", "test_fans", "test_api", "test_table", "test_threads",
 )  # fmt: skip
 # What says nothing under emulation.
 LEFT_OUT = {
@@ -103,7 +110,7 @@ def prepare(machine: str, folder: Path, tree: Path, tools: Path) -> tuple[Path, 
     build = ["setup.py", "-q", "build_ext", "-i"]
     if not architecture:
         if platform.machine() != "x86_64":
-            raise Unable("the nehalem is emulated with the Python of an x86-64 machine")
+            raise Unable("older x86-64 is emulated with the Python of an x86-64 machine")
         call([sys.executable, *build], cwd=tree, env=environment | {"PYTHONPATH": str(tools)})
         return wrapper(folder, [*emulator, sys.executable]), environment | {"PYTHONPATH": f"{folder}:{tree}"}
     triplet = f"{machine}-linux-gnu"
