@@ -1,14 +1,12 @@
-"""Fixtures of all tiers. Under XAVIERFAST_REQUIRE_ALL=1 nothing that this machine could run is skipped."""
+"""Fixtures and Hypothesis profiles. Under XAVIERFAST_REQUIRE_ALL=1 nothing that this machine could run is skipped."""
 
 import importlib
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 
 import hypothesis
 import pytest
+from support import missing
 
 from xavierfast import kernels
 from xavierfast.kernels import _cpu
@@ -16,7 +14,6 @@ from xavierfast.kernels import _cpu
 # In the background of a shell Ctrl-C is ignored, and what tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("KERAS_BACKEND", "jax")  # Keras' own default, TensorFlow, may not be there
-REQUIRE_ALL = os.environ.get("XAVIERFAST_REQUIRE_ALL") == "1"
 # Continuous integration looks at the same examples each time; a developer's runs look for new ones.
 hypothesis.settings.register_profile("ci", derandomize=True)
 # For test_stateful.py, in minutes.
@@ -24,21 +21,6 @@ hypothesis.settings.register_profile("deep", max_examples=1000, stateful_step_co
 if os.environ.get("CI"):
     hypothesis.settings.load_profile("ci")
 LEVELS = ("portable", "avx2", "avx512")
-
-
-def missing(message: str) -> None:
-    """Skip, or fail where everything is required."""
-    pytest.fail(message) if REQUIRE_ALL else pytest.skip(message, allow_module_level=True)
-
-
-def run(code: str, timeout: float = 120, command=(), flags=(), **environment: str) -> str:
-    """A Python of its own, which must end well and by itself; what it printed."""
-    done = subprocess.run(
-        [*command, sys.executable, "-P", *flags, "-c", textwrap.dedent(code)],
-        capture_output=True, text=True, timeout=timeout, env=os.environ | environment,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 @pytest.fixture(params=LEVELS)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import missing
+from support import missing
 
 import xavierfast as xf
 from xavierfast import files, specs

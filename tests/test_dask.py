@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import REQUIRE_ALL
+from support import REQUIRE_ALL
 
 import xavierfast as xf
 from xavierfast import files

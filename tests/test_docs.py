@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import missing
+from support import missing
 
 import xavierfast
 

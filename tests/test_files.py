@@ -23,7 +23,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from conftest import missing, run
+from support import missing, run
 
 from xavierfast import Table
 

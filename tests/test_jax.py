@@ -7,7 +7,7 @@ from math import sqrt
 
 import numpy as np
 import pytest
-from conftest import missing, run
+from support import missing, run
 
 import xavierfast as xf
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import missing, run
+from support import missing, run
 
 import xavierfast as xf
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from conftest import missing
+from support import missing
 
 import xavierfast as xf
 from xavierfast import propagation

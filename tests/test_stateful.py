@@ -21,7 +21,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from test_table import basic, mixed, same
+from support import basic, mixed, same
 
 import xavierfast as xf
 from xavierfast import files, fill, pieces, table

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from support import basic, bits, mixed, same
 
 import xavierfast as xf
 from xavierfast import table as table_module
@@ -20,17 +21,6 @@ from xavierfast.distributions import DTYPES, INITIALIZERS
 INF = float("inf")
 OWN = {"constant": {"value": 0.25}, "truncated_normal": {"low": -1.0, "high": 3.0}}
 FANS = {"fan_in": 30, "fan_out": 20}
-
-
-def bits(array):
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-
-
-def same(got, want):
-    assert type(got) is type(want)
-    assert got.shape == want.shape
-    assert got.dtype == want.dtype
-    assert (bits(got) == bits(want)).all()
 
 
 # ---- indices
@@ -42,52 +32,6 @@ def tables(draw):
     init = draw(st.sampled_from(["uniform", "normal", "xavier_truncated_normal", "he_uniform"]))
     dtype = draw(st.sampled_from(["float32", "float64", "float16", "complex64"]))
     return xf.Table(shape, init, seed=draw(st.integers(0, 5)), dtype=dtype, **FANS)
-
-
-def basic(shape):
-    return hnp.basic_indices(shape, allow_newaxis=True, allow_ellipsis=True)
-
-
-@st.composite
-def mixed(draw, shape):
-    """Slices, ints, newaxis, Ellipsis, arrays of ints that broadcast, masks of one or two axes, lists."""
-    arrays = draw(hnp.array_shapes(min_dims=0, max_dims=2, min_side=0, max_side=3))
-    parts, axis, ellipsis = [], 0, False
-    while axis < len(shape):
-        kind = draw(st.sampled_from(["slice", "int", "ids", "ids", "mask", "mask2", "new", "ellipsis", "list", "stop"]))
-        n = shape[axis]
-        if kind == "stop":
-            break
-        if kind == "new":
-            if len(parts) < 6:
-                parts.append(None)
-            continue
-        if kind == "ellipsis":
-            if not ellipsis and len(parts) < 6:
-                parts.append(Ellipsis)
-                ellipsis = True
-                axis += draw(st.integers(0, 1))
-            continue
-        if kind == "slice":
-            parts.append(draw(st.slices(n)))
-        elif kind == "mask":
-            parts.append(draw(hnp.arrays(bool, (n,))))
-        elif kind == "mask2" and axis + 1 < len(shape):
-            parts.append(draw(hnp.arrays(bool, shape[axis : axis + 2])))
-            axis += 1
-        elif n:
-            if kind == "int":
-                parts.append(draw(st.integers(-n, n - 1)))
-            elif kind == "list":
-                parts.append(draw(st.lists(st.integers(-n, n - 1), max_size=3)))
-            else:
-                kept = tuple(draw(st.sampled_from([side, 1])) for side in arrays)[draw(st.integers(0, len(arrays))) :]
-                dtype = draw(st.sampled_from([np.int64, np.int32, np.int8]))
-                parts.append(draw(hnp.arrays(dtype, kept, elements=st.integers(-n, n - 1))))
-        else:
-            parts.append(slice(None))
-        axis += 1
-    return tuple(parts)
 
 
 def agree(table, index):

@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import run
+from support import run
 
 import xavierfast as xf
 from xavierfast import fill

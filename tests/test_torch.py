@@ -9,7 +9,7 @@ from copy import deepcopy
 
 import numpy as np
 import pytest
-from conftest import missing
+from support import missing
 
 import xavierfast as xf
 

@@ -1,0 +1,94 @@
+"""Helpers of the tests that are not fixtures: fresh interpreters, comparisons bit for bit, indices for Hypothesis."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+REQUIRE_ALL = os.environ.get("XAVIERFAST_REQUIRE_ALL") == "1"
+
+
+def missing(message: str) -> None:
+    """Skip, or fail where everything is required."""
+    pytest.fail(message) if REQUIRE_ALL else pytest.skip(message, allow_module_level=True)
+
+
+def run(code: str, timeout: float = 120, command=(), flags=(), **environment: str) -> str:
+    """Run code in a fresh interpreter, which must exit by itself with status 0, and return what it printed."""
+    done = subprocess.run(
+        [*command, sys.executable, "-P", *flags, "-c", textwrap.dedent(code)],
+        capture_output=True, text=True, timeout=timeout, env=os.environ | environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+# ---- comparisons
+
+
+def bits(array):
+    """The bytes of an array's elements in C order."""
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+
+
+def same(got, want):
+    """Assert that two results have the same type, shape, dtype and bits."""
+    assert type(got) is type(want)
+    assert got.shape == want.shape
+    assert got.dtype == want.dtype
+    assert (bits(got) == bits(want)).all()
+
+
+# ---- indices
+
+
+def basic(shape):
+    """Draw slices, ints, newaxis and Ellipsis."""
+    return hnp.basic_indices(shape, allow_newaxis=True, allow_ellipsis=True)
+
+
+@st.composite
+def mixed(draw, shape):
+    """Draw slices, ints, newaxis, Ellipsis, arrays of ints that broadcast, masks of one or two axes, lists."""
+    arrays = draw(hnp.array_shapes(min_dims=0, max_dims=2, min_side=0, max_side=3))
+    parts, axis, ellipsis = [], 0, False
+    while axis < len(shape):
+        kind = draw(st.sampled_from(["slice", "int", "ids", "ids", "mask", "mask2", "new", "ellipsis", "list", "stop"]))
+        n = shape[axis]
+        if kind == "stop":
+            break
+        if kind == "new":
+            if len(parts) < 6:
+                parts.append(None)
+            continue
+        if kind == "ellipsis":
+            if not ellipsis and len(parts) < 6:
+                parts.append(Ellipsis)
+                ellipsis = True
+                axis += draw(st.integers(0, 1))
+            continue
+        if kind == "slice":
+            parts.append(draw(st.slices(n)))
+        elif kind == "mask":
+            parts.append(draw(hnp.arrays(bool, (n,))))
+        elif kind == "mask2" and axis + 1 < len(shape):
+            parts.append(draw(hnp.arrays(bool, shape[axis : axis + 2])))
+            axis += 1
+        elif n:
+            if kind == "int":
+                parts.append(draw(st.integers(-n, n - 1)))
+            elif kind == "list":
+                parts.append(draw(st.lists(st.integers(-n, n - 1), max_size=3)))
+            else:
+                kept = tuple(draw(st.sampled_from([side, 1])) for side in arrays)[draw(st.integers(0, len(arrays))) :]
+                dtype = draw(st.sampled_from([np.int64, np.int32, np.int8]))
+                parts.append(draw(hnp.arrays(dtype, kept, elements=st.integers(-n, n - 1))))
+        else:
+            parts.append(slice(None))
+        axis += 1
+    return tuple(parts)
