@@ -36,12 +36,37 @@ def bits(array):
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
 
-def same(got, want):
+def difference(got, want) -> str:
+    """Say where two arrays differ in shape, dtype or any bit; the empty string if they do not."""
+    got, want = np.asarray(got), np.asarray(want)
+    if got.shape != want.shape:
+        return f"the shape is {got.shape}, not {want.shape}"
+    if got.dtype != want.dtype:
+        return f"the dtype is {got.dtype}, not {want.dtype}"
+    left, right = (bits(array).reshape(array.size, -1) if array.size else np.empty((0, 1)) for array in (got, want))
+    wrong = np.flatnonzero((left != right).any(axis=1))
+    if not wrong.size:
+        return ""
+    first = tuple(map(int, np.unravel_index(wrong[0], got.shape)))
+    found, expected = (
+        f"{array[first]} (bytes {data[wrong[0]].tobytes().hex()})" for array, data in ((got, left), (want, right))
+    )
+    return f"element {first} is {found}, not {expected}; {wrong.size:,} of {got.size:,} elements differ"
+
+
+def same_bits(got, want, case="") -> None:
+    """Assert that two arrays have the same shape, dtype and bits; a failure names the first element that differs."""
+    __tracebackhide__ = True
+    if found := difference(got, want):
+        pytest.fail(f"{case}: {found}" if case else found)
+
+
+def same(got, want) -> None:
     """Assert that two results have the same type, shape, dtype and bits."""
-    assert type(got) is type(want)
-    assert got.shape == want.shape
-    assert got.dtype == want.dtype
-    assert (bits(got) == bits(want)).all()
+    __tracebackhide__ = True
+    if type(got) is not type(want):
+        pytest.fail(f"the type is {type(got).__name__}, not {type(want).__name__}")
+    same_bits(got, want)
 
 
 # ---- indices

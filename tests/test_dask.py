@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 import pytest
-from support import REQUIRE_ALL
+from support import REQUIRE_ALL, same_bits
 
 import xavierfast as xf
 from xavierfast import files
@@ -57,15 +57,6 @@ def client(cluster):
     return cluster(2)
 
 
-def bits(array):
-    array = np.ascontiguousarray(array)
-    return array.shape, array.dtype, array.tobytes()
-
-
-def same(a, b):
-    assert bits(a) == bits(b)
-
-
 # ---- arrays
 
 
@@ -74,7 +65,7 @@ def same(a, b):
 def test_blocks_do_not_change_values(make, shape):
     table = xf.Table(shape, "normal", std=1, seed=3)
     for chunks in ("auto", -1, 2, 17, tuple(max(1, size // 3) for size in shape)):
-        same(make(table, chunks=chunks).compute(), table[...])
+        same_bits(make(table, chunks=chunks).compute(), table[...])
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])
@@ -83,9 +74,9 @@ def test_workers_do_not_change_values(cluster, workers):
     assert len(client.nthreads()) == workers
     for chunks in ((100, 24), (77, 5)):
         x = xd.from_table(T, chunks)
-        same(client.gather(client.compute(x)), T[...])
+        same_bits(client.gather(client.compute(x)), T[...])
     shard = T.shard((slice(900, 100, -3), slice(3, 9)))
-    same(client.gather(client.compute(xd.from_table(shard, (50, 4)))), shard[...])
+    same_bits(client.gather(client.compute(xd.from_table(shard, (50, 4)))), shard[...])
 
 
 def test_auto_blocks_are_whole_rows_of_the_configured_size():
@@ -100,7 +91,7 @@ def test_only_the_blocks_that_are_asked_for_are_computed():
     huge = xf.Table((10**10, 128), seed=7)
     for x in (xd.from_table(huge), da.from_array(huge, (10**8, 128)), xd.from_table(huge, (10**8, 64))):
         assert x._meta.shape == (0, 0) and x.dtype == np.float32
-        same(x[5 * 10**9 : 5 * 10**9 + 3, 2:].compute(), huge[5 * 10**9 : 5 * 10**9 + 3, 2:])
+        same_bits(x[5 * 10**9 : 5 * 10**9 + 3, 2:].compute(), huge[5 * 10**9 : 5 * 10**9 + 3, 2:])
 
 
 def test_the_graph_holds_recipes_and_no_data(client):
@@ -131,13 +122,13 @@ print(tokenize(xf.Table((40, 4), "normal", std=1, seed=7, name="normal"), ensure
 @pytest.mark.parametrize("dtype", ["float16", "float64", "complex64", "bfloat16", "float8_e4m3fn"])
 def test_dtypes(dtype, ml_dtypes, tmp_path):
     table = xf.Table((300, 20), seed=1, dtype=dtype)
-    same(xd.from_table(table, 70).compute(), table[...])
+    same_bits(xd.from_table(table, 70).compute(), table[...])
     assert xd.create(table, tmp_path / "z", chunks=16, shards=128) == table.nbytes
     plain = zarr.open(tmp_path / "z", mode="r")
-    same(plain[...].view(table.dtype), table[...])
+    same_bits(plain[...].view(table.dtype), table[...])
     assert plain.dtype.name == {"bfloat16": "uint16", "float8_e4m3fn": "uint8"}.get(dtype, dtype)
     assert plain.attrs["xavierfast"]["dtype"] == dtype
-    same(xd.load(tmp_path / "z").compute(), table[...])
+    same_bits(xd.load(tmp_path / "z").compute(), table[...])
     assert xd.verify(tmp_path / "z").ok
 
 
@@ -175,14 +166,14 @@ def test_an_array_survives_the_death_of_a_worker(client, tmp_path):
         return block
 
     x = xd.from_table(T, (10, 24)).map_blocks(slow, dtype=T.dtype, meta=np.empty((0, 0), T.dtype))
-    same(killed(client, lambda: any(tmp_path.iterdir()), lambda: client.compute(x).result()), T[...])
+    same_bits(killed(client, lambda: any(tmp_path.iterdir()), lambda: client.compute(x).result()), T[...])
 
 
 def test_a_store_survives_the_death_of_a_worker(client, tmp_path):
     store = SlowStore(tmp_path / "z")
     begun = (tmp_path / "z" / "c" / "2").exists
     assert killed(client, begun, lambda: xd.create(T, store, shards=10, client=client)) == T.nbytes
-    same(zarr.open(tmp_path / "z")[...], T[...])
+    same_bits(zarr.open(tmp_path / "z")[...], T[...])
 
 
 def test_a_file_survives_the_death_of_a_worker(client, tmp_path):
@@ -190,7 +181,7 @@ def test_a_file_survives_the_death_of_a_worker(client, tmp_path):
     path = tmp_path / "items.npy"
     begun = (tmp_path / "items.npy.partial").exists
     assert killed(client, begun, lambda: xd.create_file(table, path, client, parts=64)) == table.nbytes
-    same(np.load(path), table[...])
+    same_bits(np.load(path), table[...])
 
 
 # ---- stores
@@ -210,8 +201,8 @@ def shards_of(path):
 def test_zarr_reads_what_the_table_holds(tmp_path, shape, cut):
     table = xf.Table(shape, "normal", std=1, seed=3)
     assert xd.create(table, tmp_path / "z", chunks=cut[0], shards=cut[1]) == table.nbytes
-    same(zarr.open(tmp_path / "z", mode="r")[...], table[...])
-    same(xd.load(tmp_path / "z").compute(), table[...])
+    same_bits(zarr.open(tmp_path / "z", mode="r")[...], table[...])
+    same_bits(xd.load(tmp_path / "z").compute(), table[...])
     found = xd.verify(tmp_path / "z")
     assert found.ok and found.nbytes == table.nbytes and found.tensors[0].rows == shape[0]
 
@@ -239,7 +230,7 @@ def test_workers_write_and_verify(cluster, workers, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # workers have other folders
     client = cluster(workers)
     assert xd.create(T, "z", chunks=8, shards=16, client=client) == T.nbytes
-    same(zarr.open("z", mode="r")[...], T[...])
+    same_bits(zarr.open("z", mode="r")[...], T[...])
     assert len(shards_of(tmp_path / "z")) == 63
     assert xd.verify("z", client=client).ok
 
@@ -280,7 +271,7 @@ def test_resume_writes_what_is_missing_or_wrong_and_nothing_else(client, tmp_pat
     after = shards_of(path)
     changed = {name for name in after if after[name] != before.get(name)}
     assert changed == {"c/3/0", "c/40/0", "c/62/0", "c/7/0", "c/8/0"}
-    same(zarr.open(path, mode="r")[...], T[...])
+    same_bits(zarr.open(path, mode="r")[...], T[...])
     assert xd.verify(path, client=client).ok
 
 
@@ -322,7 +313,7 @@ def test_verify_reads_arrays_of_others(tmp_path):
     assert xd.verify(tmp_path / "z", T).ok
     theirs[5, 5] = 9
     assert xd.verify(tmp_path / "z", T).tensors[0].ranges == ((5, 6),)
-    same(xd.load(tmp_path / "z").compute(), theirs[...])
+    same_bits(xd.load(tmp_path / "z").compute(), theirs[...])
     for other, problem in ((xf.Table((7, 24), seed=0), "shape"), (xf.Table(T.shape, seed=0, dtype="float64"), "holds")):
         found = xd.verify(tmp_path / "z", other)
         assert not found.ok and problem in found.tensors[0].problem
@@ -340,7 +331,7 @@ def test_an_array_that_is_there_stays(tmp_path):
     assert shards_of(path) == before
     other = xf.Table((50, 3), seed=8)
     assert xd.create(other, path, force=True) == other.nbytes
-    same(zarr.open(path, mode="r")[...], other[...])
+    same_bits(zarr.open(path, mode="r")[...], other[...])
     assert len(shards_of(path)) == 1
 
 
@@ -372,7 +363,7 @@ def test_workers_must_share_the_store(client):
 def test_other_stores():
     for store in (zarr.storage.MemoryStore(), "memory://bucket/items.zarr"):
         assert xd.create(T, store, chunks=8, shards=16) == T.nbytes
-        same(zarr.open(store, mode="r")[...], T[...])
+        same_bits(zarr.open(store, mode="r")[...], T[...])
         assert xd.verify(store).ok
         assert xd.create(T, store, resume=True) == 0
 
@@ -392,7 +383,7 @@ def test_workers_write_a_file(client, name, tmp_path, monkeypatch):
 
 def test_a_file_without_a_cluster(tmp_path):
     assert xd.create_file(T, tmp_path / "items.bin") == T.nbytes
-    same(files.load(tmp_path / "items.bin"), T[...])
+    same_bits(files.load(tmp_path / "items.bin"), T[...])
 
 
 # ---- errors

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from support import same_bits
 
 import xavierfast as xf
 from xavierfast import kernels
@@ -24,17 +25,13 @@ def draw(name, shape, **keywords):
     return getattr(xf, name)(shape, seed=11, name="w", **CASES[name], **keywords)
 
 
-def bits(array):
-    return np.ascontiguousarray(array).view(np.uint8)
-
-
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_threads(use_level, ml_dtypes, name, dtype):
     shape = (1031, 1021)
     one = draw(name, shape, dtype=dtype, threads=1)
     for threads in (2, 3, 7, 64):
-        assert (bits(draw(name, shape, dtype=dtype, threads=threads)) == bits(one)).all()
+        same_bits(draw(name, shape, dtype=dtype, threads=threads), one, f"{threads} threads")
 
 
 def test_environment_threads(monkeypatch):
@@ -48,7 +45,7 @@ def test_environment_threads(monkeypatch):
 def test_a_longer_array_begins_alike(use_level, ml_dtypes, name, dtype):
     whole = draw(name, 3000, dtype=dtype)
     for n in (0, 1, 2, 127, 128, 129, 255, 256, 257, 1023, 2999):
-        assert (bits(draw(name, n, dtype=dtype)) == bits(whole[:n])).all()
+        same_bits(draw(name, n, dtype=dtype), whole[:n])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -62,7 +59,7 @@ def test_slices(use_level, ml_dtypes, kind, dtype):
     for first, last in ((0, 1), (1, 2), (5, 300), (255, 257), (128, 640), (4999, 5000), (777, 777)):
         part = np.empty(last - first, whole.dtype)
         fill(source, key, part, first)
-        assert (bits(part) == bits(whole[first:last])).all()
+        same_bits(part, whole[first:last], f"from {first}")
 
 
 def layouts(shape, dtype):
@@ -103,7 +100,7 @@ def test_layouts(use_level, ml_dtypes, shape, dtype):
             owner = owner.base
         assert out.shape == shape
         assert draw("normal", None, dtype=dtype, out=out) is out
-        assert (bits(out) == bits(want)).all(), name
+        same_bits(out, want, name)
         untouched = owner.copy()
         out[...] = np.zeros((), out.dtype)
         left = np.full_like(owner, 77)
@@ -134,11 +131,11 @@ def test_buffers():
     want = draw("uniform", (5, 7))
     memory = bytearray(5 * 7 * 4)
     filled = draw("uniform", (5, 7), out=memory)
-    assert (filled == want).all()
-    assert bytes(memory) == want.tobytes()
+    same_bits(filled, want)
+    same_bits(np.frombuffer(memory, want.dtype).reshape(want.shape), want)
     view = memoryview(bytearray(140)).cast("f", (5, 7))
-    assert (draw("uniform", None, out=view) == want).all()
-    assert bytes(view) == want.tobytes()
+    same_bits(draw("uniform", None, out=view), want)
+    same_bits(np.asarray(view), want)
 
 
 def test_bfloat16_bits(ml_dtypes):

@@ -21,7 +21,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from support import basic, mixed, same
+from support import basic, mixed, same, same_bits
 
 import xavierfast as xf
 from xavierfast import files, fill, pieces, table
@@ -129,7 +129,7 @@ class Tables(Patched):
         twin, expected = layouts(want.shape, want.dtype, kind)
         twin[...] = want
         assert self.table.read(index, out, threads=threads) is out
-        assert memory.tobytes() == expected.tobytes()
+        same_bits(memory, expected)
 
     @rule(kind=st.sampled_from(["shape", "dtype", "read-only"]))
     def wrong_out(self, kind):
