@@ -1,5 +1,6 @@
 """Every example in a docstring and every Python block of README and docs runs and gives what it shows; types check."""
 
+import dataclasses
 import doctest
 import importlib
 import os
@@ -22,6 +23,7 @@ MODULES = ["xavierfast"] + [
     if module.name.split(".")[-1] not in COMPILED
 ]
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+PUBLIC = re.findall(r"automodule:: (\S+)", (ROOT / "docs/api.md").read_text(encoding="utf-8"))
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -32,14 +34,38 @@ def test_docstrings(module, tmp_path, monkeypatch):
         tested = importlib.import_module(module)
     except ImportError as error:
         missing(str(error))
-    failures, _ = doctest.testmod(tested, optionflags=FLAGS)
+    failures, attempted = doctest.testmod(tested, optionflags=FLAGS)
     assert failures == 0
+    assert attempted == len(re.findall(r"^ *>>> ", Path(tested.__file__).read_text(encoding="utf-8"), re.MULTILINE))
 
 
-def test_each_public_function_has_an_example():
-    for name in xavierfast.__all__:
-        if callable(member := getattr(xavierfast, name)):
-            assert ">>> " in member.__doc__, name
+def is_called(member):
+    """Whether users call it, unlike the classes of results and errors, which the examples of functions show."""
+    result = isinstance(member, type) and (issubclass(member, (tuple, Exception)) or dataclasses.is_dataclass(member))
+    return callable(member) and not result
+
+
+def is_ours(member):
+    """Whether the package defines it, instead of passing on what a framework has."""
+    return member.__module__.partition(".")[0] == "xavierfast"
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_each_public_function_has_an_example(module):
+    try:
+        tested = importlib.import_module(module)
+    except ImportError as error:
+        missing(str(error))
+    members = {name: getattr(tested, name) for name in tested.__all__}
+    ours = [name for name, member in members.items() if is_called(member) and is_ours(member)]
+    assert ours
+    for name in ours:
+        assert ">>> " in (members[name].__doc__ or ""), name
+        assert members[name].__module__ in MODULES, f"no test runs the examples of {name}"
+
+
+def test_the_page_of_the_api_names_modules():
+    assert {"xavierfast", "xavierfast.files"} <= set(PUBLIC) <= set(MODULES)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
