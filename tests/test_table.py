@@ -208,8 +208,10 @@ def test_attributes():
     assert uniform.bound == math.sqrt(6 / 70)
     assert uniform.std == pytest.approx(math.sqrt(2 / 70))
     assert xf.Table(5, "uniform", seed=0).fan_in is None
-    for name in ("embed", str(uniform.key.hex()), "fan_in 50", "std", "bound"):
-        assert name in xf.Table((50, 20), seed=0, name="embed").describe() or name == uniform.key.hex()
+    named = xf.Table((50, 20), seed=0, name="embed")
+    assert named.key != uniform.key
+    for part in ("name='embed'", f"{named.key.hex()}, stream version 1", "fan_in 50, fan_out 20", "std", "bound"):
+        assert part in named.describe()
 
 
 @pytest.mark.parametrize(
