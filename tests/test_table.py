@@ -15,6 +15,7 @@ from hypothesis.extra import numpy as hnp
 from support import basic, bits, mixed, same, same_bits
 
 import xavierfast as xf
+from xavierfast import kernels
 from xavierfast import table as table_module
 from xavierfast.distributions import DTYPES, INITIALIZERS
 
@@ -185,12 +186,44 @@ def test_large_reads(threads):
         same(table.read(index, threads=threads), whole[index])
 
 
-def test_only_what_is_asked_for(monkeypatch):
-    """A few rows of 10^12 cost a few tiles."""
-    table = xf.Table((10**12, 100), seed=0)
-    assert table[10**11 : 10**11 + 2].shape == (2, 100)
-    assert table.nbytes == 4 * 10**14
-    assert next(iter(table)).shape == (100,)
+COSTS = {  # of a table of 10^12 rows of 100
+    "two rows": (lambda table: table[10**11 : 10**11 + 2], 200),
+    "rows by their numbers": (lambda table: table[[0, -1, 10**11, 7, 7]], 500),
+    "a column of far rows": (lambda table: table[7 : 10**12 : 10**11, 3], 10),
+    "an element": (lambda table: table[-1, -1], 1),
+    "two elements": (lambda table: table[[0, 10**12 - 1], [5, 6]], 2),
+    "rows in Fortran order": (lambda table: table.read(slice(5, 8), np.empty((100, 3), np.float32).T), 300),
+    "rows of a shard": (lambda table: table.shard((slice(10**11, None), slice(None, None, 2)))[:3], 150),
+    "bytes": (lambda table: table.bytes_flat(10**13, np.empty(400, np.uint8)), 100),
+    "a comparison": (lambda table: table.equals_flat(10**13, np.empty(400, np.uint8)), 100),
+    "the first row of all": (lambda table: next(iter(table)), table_module.CHUNK // 100 * 100),
+    "no rows": (lambda table: table[:0], 0),
+    "a shard": (lambda table: table.shard(slice(10**11, None)), 0),
+    "attributes": (lambda table: (table.nbytes, table.key, table.bound, table.std, len(table), hash(table)), 0),
+    "texts": (lambda table: (repr(table), table.describe(), pickle.dumps(table), table == table.shard(...)), 0),
+    "a recipe": (lambda table: xf.Table.from_recipe(table.recipe), 0),
+}
+
+
+@pytest.mark.parametrize(("use", "elements"), COSTS.values(), ids=COSTS)
+def test_only_what_is_asked_for(monkeypatch, use, elements):
+    """The kernels compute as many elements of a table of 10^14 as the result holds, and none for its attributes."""
+    asked = []
+
+    def count(name):
+        kernel = getattr(kernels, name)
+
+        def counted(*arguments):
+            asked.append(arguments[6])
+            assert sum(asked) <= elements  # raised before they are computed, which could take hours
+            return kernel(*arguments)
+
+        monkeypatch.setattr(kernels, name, counted)
+
+    for name in ("fill", "gather", "equals"):
+        count(name)
+    use(xf.Table((10**12, 100), seed=0))
+    assert sum(asked) == elements
 
 
 # ---- what a Table is
