@@ -6,8 +6,9 @@ import signal
 
 import hypothesis
 import pytest
-from support import missing
+from support import LEVELS, missing
 
+import xavierfast
 from xavierfast import kernels
 from xavierfast.kernels import _cpu
 
@@ -20,7 +21,6 @@ hypothesis.settings.register_profile("ci", derandomize=True)
 hypothesis.settings.register_profile("deep", max_examples=1000, stateful_step_count=60, deadline=None)
 if os.environ.get("CI"):
     hypothesis.settings.load_profile("ci")
-LEVELS = ("portable", "avx2", "avx512")
 
 
 @pytest.fixture(params=LEVELS)
@@ -35,9 +35,14 @@ def level(request):
 
 @pytest.fixture
 def use_level(level, monkeypatch):
-    """The public functions run at each level."""
-    monkeypatch.setattr(kernels, "fill", level.fill)
-    monkeypatch.setattr(kernels, "gather", level.gather)
+    """Let the public functions run at each level, as if XAVIERFAST_LEVEL had forced it before the import."""
+    name = level.__name__.rpartition(".")[2]
+    monkeypatch.setattr(kernels, "level", name)
+    monkeypatch.setattr(xavierfast, "level", name)
+    for function in ("address", "equals", "fill", "gather", "values"):
+        monkeypatch.setattr(kernels, function, getattr(level, function))
+    fast = {kernels.CONSTANT} if name == "portable" else {kernels.CONSTANT, kernels.UNIFORM, kernels.RANGE}
+    monkeypatch.setattr("xavierfast.fill.FASTER_THAN_MEMORY", fast)
     return level
 
 

@@ -1,15 +1,18 @@
 """Helpers of the tests that are not fixtures: fresh interpreters, comparisons bit for bit, indices for Hypothesis."""
 
+import json
 import os
 import subprocess
 import sys
 import textwrap
+from contextlib import suppress
 
 import numpy as np
 import pytest
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+LEVELS = ("portable", "avx2", "avx512")
 REQUIRE_ALL = os.environ.get("XAVIERFAST_REQUIRE_ALL") == "1"
 
 
@@ -26,6 +29,25 @@ def run(code: str, timeout: float = 120, command=(), flags=(), **environment: st
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def chosen_at_import() -> dict[str, dict[str, object]]:
+    """List what each loaded module of the package may have chosen by the level: kernels, constants, the level's name.
+
+    The values are those of JSON, so that another process can send them.
+    """
+    found: dict[str, dict[str, object]] = {}
+    for module in sorted(sys.modules):
+        if module.partition(".")[0] != "xavierfast" or module.rpartition(".")[2] in LEVELS:
+            continue
+        chosen = found.setdefault(module, {})
+        for name, value in vars(sys.modules[module]).items():
+            if callable(value) and str(value.__module__).startswith("xavierfast.kernels."):
+                chosen[name] = f"{value.__module__}.{value.__name__}"
+            elif name.isupper() or name == "level":
+                with suppress(TypeError):
+                    chosen[name] = json.loads(json.dumps(sorted(value) if isinstance(value, set) else value))
+    return found
 
 
 # ---- comparisons

@@ -1,10 +1,12 @@
 """Tier 3: an element depends on (seed, name, distribution, dtype, index) and on nothing else."""
 
 import itertools
+import json
+import os
 
 import numpy as np
 import pytest
-from support import same_bits
+from support import chosen_at_import, run, same_bits
 
 import xavierfast as xf
 from xavierfast import kernels
@@ -21,11 +23,11 @@ CASES = {
 }
 
 
-def draw(name, shape, **keywords):
-    return getattr(xf, name)(shape, seed=11, name="w", **CASES[name], **keywords)
 CANARY = 77  # each byte of memory that is to be left alone
 
 
+def draw(name, shape, **keywords):
+    return getattr(xf, name)(shape, seed=11, name="w", **CASES[name], **keywords)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -192,8 +194,41 @@ def test_python_float_is_float64():
     assert draw("uniform", 3, dtype=float).dtype == np.float64
 
 
-def test_levels_run(use_level):
-    assert kernels.fill is use_level.fill
+def test_use_level_is_as_if_forced(use_level):
+    """No module keeps a kernel or a constant of another level: all are as under XAVIERFAST_LEVEL."""
+    name = use_level.__name__.rpartition(".")[2]
+    code = f"""
+        import json, sys
+        sys.path.insert(0, {os.path.dirname(__file__)!r})
+        import xavierfast
+        from support import chosen_at_import
+        print(json.dumps(chosen_at_import()))
+    """
+    forced = json.loads(run(code, XAVIERFAST_LEVEL=name))
+    assert forced["xavierfast.kernels"]["fill"] == f"{use_level.__name__}.fill"
+    found = chosen_at_import()
+    for module, chosen in forced.items():
+        assert found[module] == chosen, module
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", CASES)
+def test_streaming_stores(use_level, monkeypatch, ml_dtypes, name, dtype):
+    """Memory larger than a cache gets the same bits past it, from those kernels that are faster than memory."""
+    want = draw(name, 3000, dtype=dtype)
+    asked = []
+
+    def fill(*arguments):
+        asked.append(arguments[7:] == (True,))
+        use_level.fill(*arguments)
+
+    monkeypatch.setattr(kernels, "fill", fill)
+    monkeypatch.setattr("xavierfast.fill.STREAMING", 0)
+    out = np.empty_like(want)
+    draw(name, None, dtype=dtype, out=out)
+    same_bits(out, want)
+    fast = ("random_constant",) if kernels.level == "portable" else ("random_constant", "uniform")
+    assert asked[-1] is (name in fast)
 
 
 @pytest.mark.parametrize("shape", [(3, 500, 400), (2, 3, 500, 400)])

@@ -682,7 +682,7 @@ VIEWS = [
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 @pytest.mark.parametrize("index", VIEWS, ids=str)
-def test_flat_parts(ml_dtypes, index, dtype):
+def test_flat_parts(use_level, ml_dtypes, index, dtype):
     """All parts of the C order of a table and of views, as files are written and verified."""
     view = xf.Table((6, 4, 3), "normal", seed=1, dtype=dtype).shard(index)
     whole = bits(np.asarray(view))
