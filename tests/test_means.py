@@ -120,7 +120,7 @@ def test_degenerate_ranges(ml_dtypes):
         ("truncated_normal", {"mean": 1.0, "low": 0.0, "high": inf}, stats.truncnorm(0, inf, 1, 1)),
         ("truncated_normal", {"mean": 1.0, "low": -inf, "high": -2.0}, stats.truncnorm(-inf, -2, 1, 1)),
     ],
-    ids=str,
+    ids=lambda value: value.dist.name if hasattr(value, "dist") else str(value),
 )
 def test_distributions(ml_dtypes, init, keywords, law, dtype):
     """Moments of 10^6 draws within 4.5 standard errors, which one seed in 10^5 exceeds; all that the Table says."""
