@@ -24,9 +24,9 @@ from pathlib import Path
 
 from sources import copy_sources
 
-TESTS = ["test_goldens", "test_known_answers", "test_fused", "test_levels"]
+TESTS = ["test_goldens.py", "test_known_answers.py", "test_fused.py", "test_levels.py"]
 NEEDED = ["pytest", "hypothesis", "mpmath", "ml_dtypes"]
-FREE_THREADED = ["test_threads", "test_table", "test_files"]
+FREE_THREADED = ["test_threads.py", "test_table.py", "files"]
 PROBE = (
     "import sys, sysconfig as s; print(sys.version.split()[0], s.get_config_var('Py_GIL_DISABLED') or 0, sys.prefix)"
 )
@@ -110,7 +110,7 @@ def strike(python: str, compiler: str, level: str, lto: bool, free_threaded: boo
             return "WRONG COMPILER", ""
         tests = TESTS + FREE_THREADED * free_threaded
         # Not python -m pytest, which would import the sources, where nothing is built.
-        done = call(f"{bin}/pytest", "-q", "--tb=short", "-p", "no:cacheprovider", *(f"tests/{t}.py" for t in tests))
+        done = call(f"{bin}/pytest", "-q", "--tb=short", "-p", "no:cacheprovider", *(f"tests/{t}" for t in tests))
         if not done.returncode and free_threaded:
             done = call(f"{bin}/python", "-P", "-c", THREADS)
             if not done.returncode:

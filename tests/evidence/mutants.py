@@ -50,7 +50,7 @@ SLOW = (
     "impossible_level or descriptors or junk_recipes"
 )
 TABLE = "tests/test_table.py"
-FILES = "tests/test_files.py", "tests/test_strangers.py"
+FILES = "tests/files", "tests/test_strangers.py"
 
 
 def some(file: str, names: str) -> tuple[str, ...]:
@@ -74,7 +74,8 @@ TESTS = {
     "indexing": (*INDICES, TABLE),
     "table": (
         *INDICES, *KEPT, "tests/test_api.py", TABLE,
-        *some("tests/test_files.py", "test_views test_rows_in_any_order test_resume_counts_bytes"),
+        "tests/files/test_create.py::test_views",
+        *some("tests/files/test_resume.py", "test_rows_in_any_order test_resume_counts_bytes"),
     ),
     "fill": (
         *INDICES,

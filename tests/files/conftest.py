@@ -1,0 +1,21 @@
+"""Fixtures of the tests of files."""
+
+import pytest
+from support import missing
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    """Let small tables have several blocks."""
+    from file_support import BLOCK  # not above: where there is no POSIX, this import skips the tests
+
+    monkeypatch.setattr("xavierfast.pieces.BLOCK", BLOCK)
+
+
+@pytest.fixture
+def safetensors():
+    try:
+        import safetensors.numpy
+    except ImportError:
+        missing("safetensors is not installed")
+    return safetensors

@@ -1,0 +1,237 @@
+"""Several at once: processes and threads that make one table, and files that appear meanwhile."""
+
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+import threading
+
+import pytest
+from file_support import contents, middle, small, undisturbed, whole
+
+from xavierfast import Table, files
+from xavierfast.files import create, resume, verify
+
+# ---- processes
+
+
+class Workers:
+    """Processes that run a function of a path at the same time."""
+
+    def __init__(self, *bodies):
+        self.processes = []
+        for body in bodies:
+            code = f"""
+                import sys
+                from xavierfast import Table
+                from xavierfast.files import create, resume, verify
+                for path in map(str.strip, sys.stdin):
+                    try:
+                        {body}
+                        print("done", flush=True)
+                    except OSError as error:
+                        print(type(error).__name__, flush=True)
+            """
+            command = [sys.executable, "-P", "-c", textwrap.dedent(code)]
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+            self.processes.append(subprocess.Popen(command, **pipes))
+
+    def __enter__(self):
+        return self
+
+    def __call__(self, path):
+        for process in self.processes:
+            process.stdin.write(f"{path}\n")
+        for process in self.processes:
+            process.stdin.flush()
+        return [process.stdout.readline().strip() for process in self.processes]
+
+    def __exit__(self, *_):
+        for process in self.processes:
+            process.communicate()
+
+
+def test_two_creators(tmp_path):
+    body = "create(path, Table((10_000, 64), seed=7, name='items'))"
+    with Workers(body, body) as workers:
+        workers(tmp_path / "none" / "t.npy")  # both have begun
+        for k in range(12):
+            path = tmp_path / f"{k}" / "t.npy"
+            path.parent.mkdir()
+            answers = workers(path)
+            assert answers.count("done") == 1
+            assert set(answers) <= {"done", "FileExistsError", "BlockingIOError"}
+            assert whole(path, middle())
+            assert sorted(os.listdir(path.parent)) == ["t.npy", "t.npy.recipe.json"]
+
+
+def test_parts_of_several_processes(tmp_path):
+    bodies = [f"create(path, Table((10_000, 64), seed=7, name='items'), shard=({k}, 3))" for k in (1, 2, 3)]
+    want = undisturbed(tmp_path / "want", "t.npy", middle())
+    with Workers(*bodies) as workers:
+        workers(tmp_path / "none" / "t.npy")
+        for k in range(5):
+            path = tmp_path / f"{k}" / "t.npy"
+            path.parent.mkdir()
+            assert workers(path) == ["done"] * 3
+            assert not path.exists()
+            assert resume(path) == 0
+            assert contents(path.parent) == want
+
+
+# ---- one after the other, at the worst moment
+
+
+@pytest.fixture
+def at_first_opening(monkeypatch):
+    """Do something after a call has looked at the folder, before it opens the first file of its own."""
+
+    def arrange(action):
+        real = files.open_file
+
+        def open_file(folder, name, flags):
+            if not flags & os.O_CREAT:
+                return real(folder, name, flags)
+            monkeypatch.setattr(files, "open_file", real)
+            action()
+            return real(folder, name, flags)
+
+        monkeypatch.setattr(files, "open_file", open_file)
+
+    return arrange
+
+
+def test_a_creator_that_looked_too_early(tmp_path, at_first_opening):
+    path = tmp_path / "t.npy"
+    theirs = undisturbed(tmp_path / "theirs", "t.npy", small(8))
+    shutil.rmtree(tmp_path / "theirs")
+    at_first_opening(lambda: create(path, small(8)))
+    with pytest.raises(FileExistsError):
+        create(path, small())
+    assert path.read_bytes() == theirs["t.npy"]
+    assert verify(path).ok
+    assert contents(tmp_path) == theirs
+
+
+def test_a_part_that_looked_too_early(tmp_path, at_first_opening):
+    path = tmp_path / "t.npy"
+    create(path, small(), rows=(0, 5))
+    at_first_opening(lambda: resume(path))
+    with pytest.raises(FileExistsError):
+        create(path, small(), rows=(5, 10))
+    assert contents(tmp_path) == undisturbed(tmp_path / "want", "t.npy", small())
+
+
+@pytest.mark.parametrize("rows", [None, (0, 9000)])
+def test_nobody_else_while_it_is_written(tmp_path, rows):
+    path = tmp_path / "t.npy"
+    errors = []
+
+    def progress(done, total):
+        if done:
+            return
+        for call in (
+            lambda: resume(path),
+            lambda: resume(path, middle()),
+            lambda: create(path, middle()),
+            lambda: create(path, middle(), force=True),
+            lambda: create(path, middle(), force=True, rows=(0, 5)),
+            *[lambda: create(path, middle(), rows=(0, 5))] * (rows is None),
+        ):
+            with pytest.raises((BlockingIOError, FileExistsError, ValueError)) as caught:
+                call()
+            errors.append(type(caught.value))
+
+    create(path, middle(), rows=rows, progress=progress)
+    expected = [BlockingIOError, BlockingIOError, FileExistsError, BlockingIOError, ValueError]
+    assert errors == expected + [BlockingIOError] * (rows is None)
+    if rows:
+        resume(path)
+    assert contents(tmp_path) == undisturbed(tmp_path / "want", "t.npy", middle())
+
+
+@pytest.mark.parametrize("name", ["t.npy", "m.safetensors"])
+def test_whoever_is_giving_names_is_let_finish(tmp_path, name, monkeypatch):
+    """No file is partial any more, and the plan still stands: others may not take that for something abandoned."""
+    table, options = (
+        (small(), {}) if name == "t.npy" else ({"a": small(), "b": small()}, {"max_shard_size": small().nbytes})
+    )
+    move, refused = files.move, []
+
+    def others_come(folder, source, target, replace):
+        move(folder, source, target, replace)
+        for call in (lambda: create(tmp_path / name, table, force=True, **options), lambda: resume(tmp_path / name)):
+            with pytest.raises(BlockingIOError, match="another process is writing it"):
+                call()
+            refused.append(target)
+
+    monkeypatch.setattr(files, "move", others_come)
+    create(tmp_path / name, table, **options)
+    assert len(refused) == 2 * (1 if name == "t.npy" else 2)
+    monkeypatch.undo()
+    assert contents(tmp_path) == undisturbed(tmp_path / "alone", name, table, **options)
+
+
+def test_somebody_finishes_meanwhile(tmp_path):
+    """A stranger's file of this name, and what describes it, stay as they are."""
+    path = tmp_path / "t.npy"
+    theirs = undisturbed(tmp_path / "theirs", "t.npy", small(8))
+    shutil.rmtree(tmp_path / "theirs")
+
+    def progress(done, total):
+        if done == total:
+            for name, data in theirs.items():
+                (tmp_path / name).write_bytes(data)
+
+    with pytest.raises(FileExistsError, match="meanwhile"):
+        create(path, small(), progress=progress)
+    assert path.read_bytes() == theirs["t.npy"]
+    with pytest.raises(FileExistsError):
+        resume(path)
+    assert contents(tmp_path).items() >= theirs.items()
+    for name in theirs:
+        (tmp_path / name).unlink()
+    assert resume(path) == 0
+    assert whole(path, small())
+
+
+def test_the_partial_is_another_by_now(tmp_path):
+    """What is published under the name is what was written, not what somebody put in its place."""
+    path, partial = tmp_path / "t.npy", tmp_path / "t.npy.partial"
+
+    def progress(done, total):
+        if done == total:
+            partial.unlink()
+            partial.write_bytes(b"half of another")
+
+    with pytest.raises(OSError):
+        create(path, small(), progress=progress)
+    assert not path.exists()
+
+
+def test_hosts_with_different_seeds(tmp_path):
+    path = tmp_path / "t.npy"
+    create(path, middle(), rows=(0, 5000))
+    before = contents(tmp_path)
+    for other in (middle(8), Table((10_000, 64), name="items"), small()):
+        with pytest.raises(FileExistsError, match="another recipe"):
+            create(path, other, rows=(0, 100))
+        assert contents(tmp_path) == before
+
+
+# ---- threads
+
+
+def test_many_threads_of_one_process_make_tables(tmp_path):
+    def make(k):
+        create(tmp_path / f"{k}.npy", middle(k), threads=1 + k % 3)
+        results[k] = verify(tmp_path / f"{k}.npy").ok
+
+    results = [None] * 8
+    callers = [threading.Thread(target=make, args=(k,)) for k in range(len(results))]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert results == [True] * 8

@@ -1,0 +1,210 @@
+"""What is in the way of a table on disk stays as it is: files, leftovers, folders, symlinks and pipes."""
+
+import json
+import os
+import re
+
+import pytest
+from file_support import FORMATS, SHARD, SHARDED, Stop, contents, middle, small, undisturbed, unfinished, whole
+from support import run
+
+from xavierfast.files import create, estimate, inspect, resume, verify
+
+# ---- files, folders and leftovers
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_what_exists_stays(tmp_path, ending):
+    path = tmp_path / f"t{ending}"
+    path.write_bytes(b"precious")
+    before = path.stat()
+    with pytest.raises(FileExistsError, match="force"):
+        create(path, small())
+    with pytest.raises(FileExistsError):
+        estimate(path, small())
+    assert contents(tmp_path) == {path.name: b"precious"}
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+    create(path, small(), force=True)
+    assert verify(path).ok
+
+
+@pytest.mark.parametrize("name", ["m-00002-of-00003.safetensors", "m.safetensors.index.json"])
+def test_any_file_of_a_set_that_exists_stays(tmp_path, name):
+    (tmp_path / name).write_bytes(b"precious")
+    with pytest.raises(FileExistsError, match=re.escape(name)):
+        create(tmp_path / "m.safetensors", SHARDED, max_shard_size=SHARD)
+    assert contents(tmp_path) == {name: b"precious"}
+    create(tmp_path / "m.safetensors", SHARDED, max_shard_size=SHARD, force=True)
+    assert verify(tmp_path / "m.safetensors").ok
+
+
+def test_a_set_beside_a_file_of_its_name(tmp_path):
+    """Readers prefer the single file to the index, so a new set must not hide behind an old file."""
+    path = tmp_path / "m.safetensors"
+    create(path, {name: table.shard(slice(0, 9)) for name, table in SHARDED.items()})
+    before = contents(tmp_path)
+    with pytest.raises(FileExistsError):
+        create(path, SHARDED, max_shard_size=SHARD)
+    assert contents(tmp_path) == before
+
+
+def test_force_keeps_the_old_file_until_the_end(tmp_path):
+    path = tmp_path / "t.npy"
+    create(path, small(8))
+    old = contents(tmp_path)
+    seen = []
+
+    def progress(done, total):
+        seen.append(contents(tmp_path).items() >= old.items())
+        if done == total:
+            raise Stop
+
+    with pytest.raises(Stop):
+        create(path, middle(), force=True, threads=1, progress=progress)
+    assert len(seen) > 2
+    assert all(seen)
+    assert contents(tmp_path).items() >= old.items()
+    assert verify(path).ok
+    resume(path)
+    assert whole(path, middle())
+    assert contents(tmp_path).keys() == old.keys()
+
+
+def test_force_begins_again(tmp_path):
+    path = tmp_path / "m.safetensors"
+    unfinished(path, SHARDED, 1, max_shard_size=SHARD)
+    assert len(os.listdir(tmp_path)) == 4
+    with pytest.raises(FileExistsError, match="unfinished"):
+        create(path, small())
+    create(path, small(), force=True)
+    assert contents(tmp_path) == undisturbed(tmp_path / "want", "m.safetensors", small())
+
+
+@pytest.mark.parametrize("stale", [json.dumps(small(8).recipe), "", "[]", "{", '{"a":' * 10_000])
+def test_a_stale_sidecar(tmp_path, stale):
+    path, sidecar = tmp_path / "t.npy", tmp_path / "t.npy.recipe.json"
+    sidecar.write_text(stale)
+    with pytest.raises(FileExistsError, match="recipe"):
+        create(path, small())
+    assert contents(tmp_path) == {sidecar.name: stale.encode()}
+    create(path, small(), force=True)
+    assert verify(path).ok
+
+
+def test_the_sidecar_of_a_removed_table(tmp_path):
+    path = tmp_path / "t.npy"
+    create(path, small())
+    before = contents(tmp_path)
+    path.unlink()
+    create(path, small())
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("name", ["t.npy", "t.npy.partial", "t.npy.recipe.json", "t.npy.partial.recipe.json"])
+def test_a_folder_in_the_way(tmp_path, name, force):
+    (tmp_path / name).mkdir()
+    with pytest.raises(OSError, match="no regular file"):
+        create(tmp_path / "t.npy", small(), force=force)
+    assert os.listdir(tmp_path) == [name]
+
+
+# ---- symlinks and pipes
+
+
+NAMES = ["t.npy", "t.npy.partial", "t.npy.recipe.json", "t.npy.partial.recipe.json"]
+
+
+@pytest.mark.parametrize("dangling", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_symlinks_are_not_followed(tmp_path, name, dangling):
+    victim, here = tmp_path / "victim", tmp_path / "here"
+    here.mkdir()
+    if not dangling:
+        victim.write_bytes(b"precious")
+    (here / name).symlink_to(victim)
+    with pytest.raises(FileExistsError, match="symlink"):
+        create(here / "t.npy", small())
+    assert os.listdir(here) == [name]
+    if "partial" in name:
+        with pytest.raises(FileExistsError, match="symlink"):
+            create(here / "t.npy", small(), force=True)
+    else:  # the link itself is what force replaces
+        create(here / "t.npy", small(), force=True)
+        assert whole(here / "t.npy", small())
+        assert not (here / name).is_symlink()
+    assert victim.exists() != dangling
+    assert dangling or victim.read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("dangling", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_resume_follows_no_symlink(tmp_path, name, dangling):
+    victim, here = tmp_path / "victim", tmp_path / "here"
+    here.mkdir()
+    unfinished(here / "t.npy", middle())
+    if not dangling:
+        victim.write_bytes(b"precious")
+    (here / name).unlink(missing_ok=True)
+    (here / name).symlink_to(victim)
+    if name == "t.npy.recipe.json":  # a rename replaces the link
+        resume(here / "t.npy")
+        assert whole(here / "t.npy", middle())
+    else:
+        with pytest.raises(OSError, match=r"symlink|appeared meanwhile"):
+            resume(here / "t.npy", middle())
+    assert victim.exists() != dangling
+    assert dangling or victim.read_bytes() == b"precious"
+
+
+def test_a_report_follows_no_symlink(tmp_path):
+    create(tmp_path / "t.npy", small())
+    (tmp_path / "r.npy").symlink_to(tmp_path / "victim.npy")
+    with pytest.raises(OSError):
+        verify(tmp_path / "t.npy", report=tmp_path / "r.npy")
+    assert not (tmp_path / "victim.npy").exists()
+
+
+def test_fifos_do_not_hang(tmp_path):
+    run(
+        f"""
+        import os
+        from pathlib import Path
+        from xavierfast import Table
+        from xavierfast.files import create, inspect, load, resume, tables_of, verify
+
+        table = Table((1000, 64), seed=7)
+        for name in {NAMES!r}:
+            folder = Path({os.fspath(tmp_path)!r}) / name
+            folder.mkdir()
+            path = folder / "t.npy"
+            os.mkfifo(folder / name)
+            calls = [lambda: create(path, table), lambda: create(path, table, force=True)]
+            calls.append(lambda: create(path, table, rows=(0, 5)))
+            calls.append(lambda: resume(path, table))
+            calls += [lambda: f(path) for f in (verify, inspect, tables_of)]
+            for k, call in enumerate(calls):
+                try:
+                    call()
+                except OSError:
+                    continue
+                if name != "t.npy.recipe.json" or k < 2:  # which a part does not need yet, and resume replaces
+                    raise SystemExit(f"{{name}} {{k}} raised nothing")
+        """,
+        timeout=30,
+    )
+
+
+# ---- another order of bytes
+
+
+@pytest.mark.parametrize("name", ["t.npy", "t.bin", "t.safetensors"])
+def test_a_big_endian_machine_is_refused(tmp_path, name, monkeypatch):
+    create(tmp_path / f"old.{name}", small())
+    before = contents(tmp_path)
+    monkeypatch.setattr("sys.byteorder", "big")
+    calls = [lambda: create(tmp_path / name, small()), lambda: create(tmp_path / name, small(), rows=(0, 1))]
+    for call in (*calls, lambda: verify(tmp_path / f"old.{name}"), lambda: inspect(tmp_path / f"old.{name}")):
+        with pytest.raises(OSError, match="tables on disk are little-endian"):
+            call()
+    assert contents(tmp_path) == before
