@@ -1,6 +1,7 @@
 """One Cython source, compiled once per level; everything else stands in pyproject.toml."""
 
 import sysconfig
+from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -34,8 +35,8 @@ def extension(module: str, flags: list[str], depends: list[str]) -> Extension:
     )
 
 
-ENVIRONMENT = "xavierfast/kernels/environment.h"
-SOURCES = [f"xavierfast/kernels/{file}" for file in ("kernels.pxi", "move.h", "fused.h")] + [ENVIRONMENT]
+ENVIRONMENT = "xavierfast/kernels/fp_environment.h"
+SOURCES = sorted(str(file) for file in Path("xavierfast/kernels").glob("*") if file.suffix in (".pxi", ".h"))
 DIRECTIVES = {
     "language_level": 3,
     "boundscheck": False,

@@ -13,18 +13,21 @@ import numpy as np
 from scipy import special, stats
 
 from xavierfast import kernels
-from xavierfast.distributions import Distribution, parameters
-from xavierfast.fill import default_threads
+from xavierfast._core.distributions import Distribution, Normal, TruncatedNormal, Uniform, UniformRange
+from xavierfast._core.dtypes import DTYPES
+from xavierfast._core.threads import default_threads
 
 CHUNK = 1 << 21  # words
+FLOAT32, KEY = DTYPES["float32"], bytes(32)  # the maps do not depend on the key
 TAILS = (3.0, 4.0, 5.0, 5.5, 6.0)
 
 
-def run(stream, words: np.ndarray) -> np.ndarray:
+def run(sampler, words: np.ndarray) -> np.ndarray:
     """The float32 values of words, a multiple of 256 of them."""
-    kernel, form, p, _ = stream
     out = np.empty(words.shape, np.float32)
-    kernels.values(kernel, form, p, words.ctypes.data, out.ctypes.data, words.size // 256)
+    kernels.values(
+        sampler.kernel, sampler.dtype.code, sampler.constants, words.ctypes.data, out.ctypes.data, words.size // 256
+    )
     return out
 
 
@@ -80,12 +83,12 @@ def direct(
     distribution: Distribution, quantile: Callable[[np.ndarray], np.ndarray], thresholds=TAILS, centre: float = 0.0
 ) -> dict[str, float]:
     """All 2^31 odd words of a map from one word to one value."""
-    stream = parameters(distribution, "float32")
+    sampler = distribution.sampler(FLOAT32, KEY)
     sums = Sums(thresholds, centre)
 
     def step(k: np.ndarray) -> None:
         words = (k.astype(np.uint32) << np.uint32(1)) | np.uint32(1)
-        sums.add(run(stream, words), quantile(words.view(np.int32).astype(float)))
+        sums.add(run(sampler, words), quantile(words.view(np.int32).astype(float)))
 
     enumerate_words(1 << 31, step)
     return sums.result()
@@ -110,7 +113,7 @@ def truncated_quantile(low: float, high: float) -> Callable[[np.ndarray], np.nda
 
 def radius() -> dict[str, float]:
     """sqrt(-2 ln u): the first output for the angle 0 nearly, whose cosine is 1."""
-    stream = parameters(Distribution("normal", 1.0), "float32")
+    sampler = Normal(0.0, 1.0).sampler(FLOAT32, KEY)
     sums = Sums(())
     masses = np.zeros(len(TAILS))
 
@@ -118,7 +121,7 @@ def radius() -> dict[str, float]:
         x = k.astype(np.uint32) << np.uint32(1) | np.uint32(1)
         words = np.zeros((len(k) // 128, 2, 128), np.uint32)
         words[:, 0] = x.reshape(-1, 128)
-        r = run(stream, words)[:, 0].reshape(-1)
+        r = run(sampler, words)[:, 0].reshape(-1)
         u = np.abs(x.view(np.int32).astype(float)) * 2.0**-32
         sums.add(r, np.sqrt(-2 * np.where(x.view(np.int32) < 0, np.log1p(-u), np.log(u))))
         far = r[r > TAILS[0]].astype(float)
@@ -134,11 +137,11 @@ def angle() -> dict[str, float]:
     """Both outputs for all 2^32 angles and a radius that is 1."""
     words = np.zeros((1, 2, 128), np.uint32)
     words[:, 0] = np.arange(1, 257, 2)
-    first = run(parameters(Distribution("normal", 1.0), "float32"), words)[0, 0]
+    first = run(Normal(0.0, 1.0).sampler(FLOAT32, KEY), words)[0, 0]
     for word, r in zip(words[0, 0], first, strict=True):
-        stream = parameters(Distribution("normal", float(np.float32(1) / r)), "float32")
+        sampler = Normal(0.0, float(np.float32(1) / r)).sampler(FLOAT32, KEY)
         words[:, 0] = word
-        if (run(stream, words)[0, 0] == 1).all():
+        if (run(sampler, words)[0, 0] == 1).all():
             break
     else:
         raise AssertionError("no radius among the first is exactly 1")
@@ -148,7 +151,7 @@ def angle() -> dict[str, float]:
         w = k.astype(np.uint32)
         tile = np.full((len(k) // 128, 2, 128), word, np.uint32)
         tile[:, 1] = w.reshape(-1, 128)
-        v = run(stream, tile)
+        v = run(sampler, tile)
         y = ((w << np.uint32(2)) | np.uint32(2)).view(np.int32).astype(float) * (math.pi / 4 * 2.0**-31)
         c, s = np.cos(y), np.sin(y)
         c = np.where(w & np.uint32(1 << 30), -c, c)
@@ -187,9 +190,9 @@ def normal_tails(c: float = math.inf, thresholds=TAILS) -> dict[str, float]:
 
 def main() -> None:
     print(f"level {kernels.level}")
-    report("uniform(bound=1)", direct(Distribution("uniform", 1.0), lambda x: x * 2.0**-31, (0.5, 1.0)), 1 / 3, 1.8,
+    report("uniform(bound=1)", direct(Uniform(1.0), lambda x: x * 2.0**-31, (0.5, 1.0)), 1 / 3, 1.8,
            {"tail 0.5": 0.5, "tail 1": 0.0})  # fmt: skip
-    report("uniform(low=0, high=1)", direct(Distribution("range", 0.0, 0.0, 1.0), lambda x: 0.5 + x * 2.0**-32,
+    report("uniform(low=0, high=1)", direct(UniformRange(0.0, 1.0), lambda x: 0.5 + x * 2.0**-32,
            (0.25,), 0.5), 1 / 12, 1.8, {"tail 0.25": 0.5})  # fmt: skip
     r = radius()
     report("normal: radius (variance: E r^2, ideal 2)", r, 2.0, 2.0, {})
@@ -206,14 +209,12 @@ def main() -> None:
     )
     for c, thresholds in ((2.0, (0.5, 1.0, 1.5, 1.9)), (3.0, (1.0, 2.0, 2.9)), (math.inf, TAILS)):
         moments = stats.truncnorm(-c, c).stats("vk") if c < 9 else (1.0, 0.0)
-        result = direct(Distribution("truncated_normal", 1.0, -c, c), truncated_quantile(-c, c), thresholds)
+        result = direct(TruncatedNormal(0.0, 1.0, -c, c), truncated_quantile(-c, c), thresholds)
         report(f"truncated_normal(low={-c:g}, high={c:g})", result, float(moments[0]), 3 + float(moments[1]),
                normal_tails(c, thresholds))  # fmt: skip
     # A mean and a standard deviation that are float32s: their rounding is not the map's.
     mean, std, quantile = 1.0, 2.0**-6, truncated_quantile(-2.0, 2.0)
-    result = direct(
-        Distribution("truncated_normal", std, -2.0, 2.0, mean), lambda x: mean + std * quantile(x), (), mean
-    )
+    result = direct(TruncatedNormal(mean, std, -2.0, 2.0), lambda x: mean + std * quantile(x), (), mean)
     moments = stats.truncnorm(-2, 2).stats("vk")
     report("truncated_normal(mean=1, std=1/64, low=-2, high=2)", result, float(moments[0]) * std**2,
            3 + float(moments[1]), {})  # fmt: skip

@@ -11,7 +11,7 @@ import pytest
 
 import xavierfast as xf
 from xavierfast import kernels
-from xavierfast.fill import default_threads
+from xavierfast._core.threads import default_threads
 
 REQUIRE_ALL = os.environ.get("XAVIERFAST_REQUIRE_ALL") == "1"
 

@@ -15,9 +15,10 @@ import pytest
 from conftest import peer
 
 import xavierfast as xf
-from xavierfast import disk, files
-from xavierfast.fill import default_threads, share_out
-from xavierfast.pieces import BLOCK
+from xavierfast import files
+from xavierfast._core.threads import default_threads, parallel_for
+from xavierfast.files import posix as disk
+from xavierfast.files.blocks import BLOCK
 
 SIZE = 1 << 32
 SHAPE = (SIZE // 512, 128)
@@ -61,7 +62,7 @@ def constant(path, sync):
             for first in range(begin, end, BLOCK):
                 disk.pwrite(fd, buffer.data, first)
 
-        share_out(SIZE, BLOCK, BLOCK, THREADS, work)
+        parallel_for(SIZE, BLOCK, BLOCK, THREADS, work)
         if sync:
             os.fsync(fd)
         os.close(fd)
@@ -114,7 +115,7 @@ def pread(path):
             for first in range(begin, end, BLOCK):
                 disk.pread(fd, buffers.buffer.data, first)
 
-        share_out(SIZE, BLOCK, BLOCK, THREADS, work)
+        parallel_for(SIZE, BLOCK, BLOCK, THREADS, work)
         os.close(fd)
 
     return call
@@ -129,9 +130,9 @@ def kernel():
         if not hasattr(buffers, "buffer"):
             buffers.buffer = np.empty(BLOCK // 4, np.float32)
         for first in range(begin, end, BLOCK):
-            table.read_flat(first // 4, buffers.buffer)
+            table._read_flat(first // 4, buffers.buffer)
 
-    return lambda: share_out(SIZE, BLOCK, BLOCK, THREADS, work)
+    return lambda: parallel_for(SIZE, BLOCK, BLOCK, THREADS, work)
 
 
 @pytest.fixture(scope="module")

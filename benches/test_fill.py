@@ -7,7 +7,7 @@ from peers import MKL, Mkl, memset, ndarray_fill, numpy_normal, numpy_uniform
 
 import xavierfast as xf
 from xavierfast import kernels
-from xavierfast.fill import default_threads
+from xavierfast._core.threads import default_threads
 
 SIZES = {"16 KiB": 1 << 14, "1 MiB": 1 << 20, "256 MiB": 1 << 28}
 THREADS = sorted({1, default_threads()})

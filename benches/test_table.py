@@ -7,7 +7,7 @@ import pytest
 from conftest import peer
 
 import xavierfast as xf
-from xavierfast.fill import default_threads
+from xavierfast._core.threads import default_threads
 
 ROWS, WIDTH = 10**10, 128
 MILLION = 10**6

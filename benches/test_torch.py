@@ -29,10 +29,10 @@ def build():
     return torch.nn.ModuleList([torch.nn.Embedding(32_000, width), *blocks, torch.nn.Linear(width, 32_000)])
 
 
-def materialise():
+def materialize():
     with torch.device("meta"):
         model = build()
-    xt.materialise_(model, seed=0)
+    xt.materialize_(model, seed=0)
     return model
 
 
@@ -47,7 +47,7 @@ def fill(context):
 CALLS = {
     "torch": fill(nullcontext),
     "xavierfast, fast_init": fill(lambda: xt.fast_init(seed=0)),
-    "xavierfast, meta and materialise_": materialise,
+    "xavierfast, meta and materialize_": materialize,
 }
 
 

@@ -42,7 +42,7 @@ def use_level(level, monkeypatch):
     for function in ("address", "equals", "fill", "gather", "values"):
         monkeypatch.setattr(kernels, function, getattr(level, function))
     fast = {kernels.CONSTANT} if name == "portable" else {kernels.CONSTANT, kernels.UNIFORM, kernels.RANGE}
-    monkeypatch.setattr("xavierfast.fill.FASTER_THAN_MEMORY", fast)
+    monkeypatch.setattr("xavierfast._core.fill.FASTER_THAN_MEMORY", fast)
     return level
 
 

@@ -3,12 +3,12 @@ for bit. It needs IEEE 754 arithmetic in a written order and nothing else; NumPy
 makes one of float64 arithmetic.
 
 ``elements(distribution, form, key, p, position, n)`` has the kernels' own signature; ``p`` is what
-``xavierfast.distributions`` computes from a distribution's parameters.
+``xavierfast._core.distributions`` computes from a distribution's parameters.
 """
 
 import numpy as np
 
-WORDS, CONSTANT, UNIFORM, RANGE, NORMAL, TRUNCATED, WIDE, QUANTILE = range(8)
+WORDS, CONSTANT, UNIFORM, RANGE, NORMAL, TRUNCATED_2SIGMA, TRUNCATED_SYMMETRIC, TRUNCATED_ANY = range(8)
 UINT32, FLOAT32, FLOAT64, FLOAT16, BFLOAT16, COMPLEX64, COMPLEX128 = range(7)
 f32, f64, i32, u32, u64 = np.float32, np.float64, np.int32, np.uint32, np.uint64
 
@@ -290,12 +290,12 @@ def elements(distribution, form, key, p, position, n):
         kind, draw = (np.complex64, complex64) if form == COMPLEX64 else (np.complex128, complex128)
         v = np.full((count, size), complex(*p), kind) if distribution == CONSTANT else draw(distribution, w, p)
     elif form == FLOAT64:
-        map64 = {UNIFORM: uniform64, RANGE: range64, NORMAL: normal64, QUANTILE: quantile64}
+        map64 = {UNIFORM: uniform64, RANGE: range64, NORMAL: normal64, TRUNCATED_ANY: quantile64}
         v = np.full((count, size), p[0]) if distribution == CONSTANT else map64[distribution](w, p)
     else:
         map32 = {
-            UNIFORM: uniform32, RANGE: range32, NORMAL: normal32, TRUNCATED: truncated32, WIDE: wide32,
-            QUANTILE: quantile32,
+            UNIFORM: uniform32, RANGE: range32, NORMAL: normal32, TRUNCATED_2SIGMA: truncated32,
+            TRUNCATED_SYMMETRIC: wide32, TRUNCATED_ANY: quantile32,
         }  # fmt: skip
         v = np.full((count, size), f32(p[0])) if distribution == CONSTANT else map32[distribution](w, p)
         if form != FLOAT32:

@@ -12,6 +12,8 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from xavierfast._core.dtypes import DTYPES
+
 LEVELS = ("portable", "avx2", "avx512")
 REQUIRE_ALL = os.environ.get("XAVIERFAST_REQUIRE_ALL") == "1"
 
@@ -29,6 +31,12 @@ def run(code: str, timeout: float = 120, command=(), flags=(), **environment: st
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def draw_of(distribution, dtype: str) -> tuple[int, int, tuple[float, ...]]:
+    """The kernel's number, the dtype's and the constants with which the kernels draw a distribution."""
+    sampler = distribution.sampler(DTYPES[dtype], bytes(32))
+    return sampler.kernel, sampler.dtype.code, sampler.constants
 
 
 def chosen_at_import() -> dict[str, dict[str, object]]:

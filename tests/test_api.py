@@ -8,7 +8,7 @@ import pytest
 
 import xavierfast as xf
 from xavierfast import initializers
-from xavierfast.distributions import INITIALIZERS
+from xavierfast._core.rules import RULES
 
 FAN = (600, 400)  # fan_in, fan_out
 
@@ -115,13 +115,13 @@ def test_one_call_shape(name):
     assert parameters[0].default is None
     assert [p.name for p in parameters[-len(SHARED) :]] == SHARED
     assert all(p.kind is p.KEYWORD_ONLY for p in parameters[1:])
-    assert signature.parameters["dtype"].default == "float32"
+    assert signature.parameters["dtype"].default is None  # that of out, else float32
 
 
 def test_signature():
     parameters = inspect.signature(xf.xavier_uniform).parameters.values()
     assert [(p.name, p.default) for p in parameters] == [
-        ("shape", None), ("gain", 1.0), ("seed", None), ("name", ""), ("dtype", "float32"), ("out", None), 
+        ("shape", None), ("gain", 1.0), ("seed", None), ("name", ""), ("dtype", None), ("out", None), 
         ("layout", None), ("groups", 1), ("fan_in", None), ("fan_out", None), ("threads", None),
     ]  # fmt: skip
 
@@ -197,7 +197,6 @@ def test_none_is_fresh():
         ({"dtype": "float8"}, TypeError, "dtype must be one of float32, float64, float16, bfloat16, .* got 'float8'"),
         ({"dtype": "int32"}, TypeError, "dtype must be one of"),
         ({"dtype": np.longdouble}, TypeError, "dtype must be one of"),
-        ({"dtype": None}, TypeError, "dtype must be one of"),
         ({"dtype": "bool"}, TypeError, "dtype must be one of"),
         ({"dtype": np.dtype("f4").newbyteorder()}, TypeError, "this machine's byte order"),
         ({"seed": -1}, ValueError, "seed must not be negative, got -1"),
@@ -243,8 +242,6 @@ def read_only():
         (read_only, ValueError, "out must be writable"),
         (lambda: memoryview(bytes(96)).cast("f", (6, 4)), ValueError, "out must be writable"),
         (lambda: bytes(96), ValueError, "out must be writable"),
-        (lambda: np.zeros((6, 4)), TypeError, "out must hold float32 .*pass dtype='float64', got an array of float64"),
-        (lambda: np.zeros((6, 4), np.float16), TypeError, "out must hold float32"),
         (lambda: np.zeros((6, 4), np.int32), TypeError, "out must hold float32"),
         (lambda: np.zeros((6, 4), np.uint16), TypeError, "out must hold float32"),
         (lambda: np.zeros((6, 4), object), TypeError, "out must hold float32"),
@@ -272,6 +269,17 @@ def test_out_refused(out, error, message):
     with pytest.raises(error, match=message):
         xf.xavier_uniform((6, 4), out=out, seed=0)
     assert np.array_equal(before, out) if isinstance(out, np.ndarray) else before == out
+
+
+def test_the_dtype_is_that_of_out():
+    """A dtype that is given must be that of `out`; without one `out` decides."""
+    for dtype in ("float64", "float16", "complex64"):
+        out = np.zeros((6, 4), dtype)
+        assert xf.xavier_uniform(out=out, seed=0) is out
+        assert out.tobytes() == xf.xavier_uniform((6, 4), seed=0, dtype=dtype).tobytes()
+        with pytest.raises(TypeError, match=rf"out must hold float32 .*pass dtype='{dtype}', got an array of {dtype}"):
+            xf.xavier_uniform(out=out, seed=0, dtype="float32")
+    assert xf.xavier_uniform(3, fan_in=1, fan_out=1, dtype=None).dtype == np.float32
 
 
 @pytest.mark.parametrize(
@@ -347,7 +355,7 @@ def test_defaults():
     for name, parameters in own.items():
         signature = inspect.signature(getattr(xf, name)).parameters.values()
         assert {p.name: p.default for p in signature if p.name not in ("shape", *SHARED)} == parameters
-    assert {*INITIALIZERS} == {*initializers.__all__} - {"calculate_gain"}
+    assert {*RULES} == {*initializers.__all__} - {"calculate_gain"}
     assert (xf.variance_scaling(FAN, seed=0) == xf.lecun_truncated_normal(FAN, seed=0)).all()
 
 

@@ -16,7 +16,8 @@ import pytest
 from support import missing
 
 import xavierfast as xf
-from xavierfast import files, specs
+from xavierfast import files
+from xavierfast.files import specs
 
 COMMAND = [sys.executable, "-P", "-m", "xavierfast"]
 SPEC = """

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import xavierfast as xf
-from xavierfast.contrib import variance_scaling_initializer, xavier_initializer
+from xavierfast.tf1 import variance_scaling_initializer, xavier_initializer
 
 STD_TRUNCATED = 0.87962566103423978
 

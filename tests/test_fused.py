@@ -1,11 +1,22 @@
-"""Tier 2: the multiply-add of each level, and of the reference, is rounded once. ``tests/evidence/fused.py`` compares
-the emulated one with the C library's on 10^9 triples; here the exact rational number decides, on hard ones."""
+"""Tier 2: the multiply-add of each level, and of the reference, is rounded once, and the maps fuse each step that they
+should. ``tests/evidence/fused.py`` compares the emulated multiply-add with the C library's on 10^9 triples; here the exact
+rational number decides, on hard ones.
 
+``vectors/fused_words.json`` has words, found by enumeration, whose values change if one fused step of a map becomes a
+product and a sum: most such changes show in less than one word of a million.
+"""
+
+import json
 from fractions import Fraction
+from math import inf
+from pathlib import Path
 
 import numpy as np
 import pytest
 import reference
+from support import draw_of
+
+from xavierfast._core.distributions import Normal, TruncatedNormal, UniformRange
 
 F32 = np.float32
 TRIPLES = 4000  # of each kind
@@ -84,3 +95,77 @@ def test_the_hard_ones_are_hard():
         a, b, c = kind(np.random.default_rng(24))
         twice = (a.astype(float) * b + c).astype(F32)
         assert np.count_nonzero(twice != reference.fused(a, b, c)) > 300
+
+
+TELLING = {
+    name: np.array(words, np.uint32)
+    for name, words in json.loads((Path(__file__).parent / "vectors/fused_words.json").read_text()).items()
+}
+
+
+def tiles_of(*columns):
+    """Words as whole tiles: of one column 256 each, of two, which go together, 128 and 128."""
+    size = 256 // len(columns)
+    columns = [np.resize(words, -(-len(words) // size) * size).reshape(-1, size) for words in columns]
+    return np.ascontiguousarray(np.concatenate(columns, axis=1))
+
+
+ANY = np.random.default_rng(7).integers(0, 2**32, 20_480, dtype=np.uint32)
+MAPS = {
+    "normal": (Normal(0.0, 1.0), tiles_of(*(x.ravel() for x in np.meshgrid(TELLING["radius"], TELLING["angle"])))),
+    "normal about 0.37": (Normal(0.37, 0.02), tiles_of(ANY)),
+    "truncated at 2": (TruncatedNormal(0.0, 1.0, -2.0, 2.0), tiles_of(TELLING["2sigma"])),
+    "truncated at 2 about 0.37": (TruncatedNormal(0.37, 0.02, -2.0, 2.0), tiles_of(ANY)),
+    "truncated at 3": (TruncatedNormal(0.0, 1.0, -3.0, 3.0), tiles_of(TELLING["symmetric"])),
+    "truncated at 3 about 0.37": (TruncatedNormal(0.37, 0.02, -3.0, 3.0), tiles_of(ANY)),
+    "not truncated": (TruncatedNormal(0.0, 1.0, -inf, inf), tiles_of(np.r_[TELLING["radius"], TELLING["symmetric"]])),
+    "range": (UniformRange(0.1, 1.3), tiles_of(ANY)),
+}
+# The logarithm ends in a product of an integer, which is exact for the few binades that bounds of 3 leave; the first
+# step of a denominator multiplies by 1.
+EXACT = {"normal": {15, 16}, "truncated at 2": {6, 11}, "truncated at 3": {10, 16, 22}}
+
+
+def mapped(name):
+    """The reference's values of the words of a map."""
+    distribution, words = MAPS[name]
+    kernel, _, p = draw_of(distribution, "float32")
+    maps = {
+        reference.RANGE: reference.range32, reference.NORMAL: reference.normal32,
+        reference.TRUNCATED_2SIGMA: reference.truncated32, reference.TRUNCATED_SYMMETRIC: reference.wide32,
+    }  # fmt: skip
+    return maps[kernel](words, p)
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_telling_words(level, name):
+    distribution, words = MAPS[name]
+    kernel, form, p = draw_of(distribution, "float32")
+    out = np.empty(words.shape, F32)
+    level.values(kernel, form, p, words.ctypes.data, out.ctypes.data, len(words))
+    assert (out == mapped(name)).all()
+
+
+@pytest.mark.parametrize("name", ["normal", "truncated at 2", "truncated at 3"])
+def test_each_fused_step_tells(monkeypatch, name):
+    """With a product and a sum for any one fused step the words of the map, or of its map about 0.37, change."""
+    real, step, unfused = reference.fused, 0, -1
+
+    def one_unfused(a, b, c):
+        nonlocal step
+        step += 1
+        return (np.multiply(a, b, dtype=F32) + F32(c)).astype(F32) if step - 1 == unfused else real(a, b, c)
+
+    monkeypatch.setattr(reference, "fused", one_unfused)
+    want = mapped(name)
+    silent = set()
+    for unfused in range(count := step):
+        step = 0
+        if (mapped(name) == want).all():
+            silent.add(unfused)
+    assert silent == EXACT[name], f"of {count} steps"
+    moved = f"{name} about 0.37"
+    want = mapped(moved)
+    for unfused in range(count - (2 if name == "normal" else 1), count):
+        step = 0
+        assert (mapped(moved) != want).any(), unfused

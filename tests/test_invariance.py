@@ -10,9 +10,11 @@ from support import chosen_at_import, run, same_bits
 
 import xavierfast as xf
 from xavierfast import kernels
-from xavierfast.distributions import Distribution, parameters, resolve_dtype, storage
-from xavierfast.fill import fill
-from xavierfast.streams import derive_key
+from xavierfast._core.distributions import Normal, Uniform
+from xavierfast._core.dtypes import DTYPES as ALL
+from xavierfast._core.dtypes import resolve_dtype
+from xavierfast._core.fill import fill
+from xavierfast._core.stream import derive_key
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 CASES = {
@@ -57,13 +59,13 @@ def test_a_longer_array_begins_alike(use_level, ml_dtypes, name, dtype):
 @pytest.mark.parametrize("kind", ["uniform", "normal"])
 def test_slices(use_level, ml_dtypes, kind, dtype):
     """A part filled from its position equals that part of the whole."""
-    source = parameters(Distribution(kind, 1.0), dtype)
-    key = derive_key(11, "w")
-    whole = np.empty(5000, storage(dtype))
-    fill(source, key, whole)
+    distribution = Uniform(1.0) if kind == "uniform" else Normal(0.0, 1.0)
+    sampler = distribution.sampler(ALL[dtype], derive_key(11, "w"))
+    whole = np.empty(5000, ALL[dtype].storage)
+    fill(sampler, whole)
     for first, last in ((0, 1), (1, 2), (5, 300), (255, 257), (128, 640), (4999, 5000), (777, 777)):
         part = np.empty(last - first, whole.dtype)
-        fill(source, key, part, first)
+        fill(sampler, part, first)
         same_bits(part, whole[first:last], f"from {first}")
 
 
@@ -151,7 +153,7 @@ def test_bfloat16_bits(ml_dtypes):
 @pytest.mark.parametrize("name", ["normal", "truncated_normal"])
 def test_sixteen_bits_are_the_float32_values_rounded(ml_dtypes, name, dtype):
     single = draw(name, 10_000)
-    assert (draw(name, 10_000, dtype=dtype) == single.astype(storage(dtype))).all()
+    assert (draw(name, 10_000, dtype=dtype) == single.astype(ALL[dtype].storage)).all()
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -159,7 +161,7 @@ def test_sixteen_bit_uniforms_are_clamped_to_the_bound(ml_dtypes, dtype):
     bound = 0.3337  # between two numbers of either dtype, and nearer to the upper
     single = xf.uniform(200_000, bound=bound, seed=0)
     low = xf.uniform(200_000, bound=bound, seed=0, dtype=dtype)
-    last = storage(dtype).type(0.3335 if dtype == "float16" else 0.332)
+    last = ALL[dtype].storage.type(0.3335 if dtype == "float16" else 0.332)
     assert float(last) <= bound < float(np.nextafter(last, last.dtype.type(1)))
     want = np.clip(single.astype(low.dtype).astype("f4"), -float(last), float(last))
     assert (low.astype("f4") == want).all()
@@ -186,7 +188,7 @@ def test_streams_differ():
     "spelling", ["float32", "f4", np.float32, np.dtype("f4"), "<f4" if np.little_endian else ">f4"]
 )
 def test_dtype_spellings(spelling):
-    assert resolve_dtype(spelling) == "float32"
+    assert resolve_dtype(spelling).name == "float32"
     assert draw("uniform", 3, dtype=spelling).dtype == np.float32
 
 
@@ -223,7 +225,7 @@ def test_streaming_stores(use_level, monkeypatch, ml_dtypes, name, dtype):
         use_level.fill(*arguments)
 
     monkeypatch.setattr(kernels, "fill", fill)
-    monkeypatch.setattr("xavierfast.fill.STREAMING", 0)
+    monkeypatch.setattr("xavierfast._core.fill.STREAMING_MIN_BYTES", 0)
     out = np.empty_like(want)
     draw(name, None, dtype=dtype, out=out)
     same_bits(out, want)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import reference
 
+from xavierfast._core.stream import derive_key, resolve_seed
 from xavierfast.kernels import UINT32, WORDS
-from xavierfast.streams import derive_key, resolve_seed
 
 LINES = (Path(__file__).parent / "vectors/chacha8_kat.txt").read_text().splitlines()
 VECTORS = [line.split() for line in LINES if not line.startswith("#")]

@@ -3,38 +3,39 @@
 import numpy as np
 import pytest
 import reference
+from support import draw_of
 
 from xavierfast import kernels
-from xavierfast.distributions import Distribution, parameters
+from xavierfast._core.distributions import Constant, Normal, TruncatedNormal, Uniform, UniformRange
 
 KEY = bytes(range(7, 39))
 INF = float("inf")
 DTYPES = ("float32", "float64", "float16", "bfloat16", "complex64", "complex128")
 CENTRED = ("constant", "uniform", "normal", "truncated 2", "truncated 0.7", "truncated 3", "untruncated")
 DISTRIBUTIONS = {
-    "constant": Distribution("constant", -1.37),
-    "uniform": Distribution("uniform", 0.3),
-    "range": Distribution("range", 0.0, 0.1, 1.3),
-    "unit range": Distribution("range", 0.0, 0.0, 1.0),
-    "range far from 0": Distribution("range", 0.0, -1001.0, -989.0),
-    "normal": Distribution("normal", 0.02),
-    "normal with a mean": Distribution("normal", 0.02, mean=0.37),
-    "mean far from 0": Distribution("normal", 0.02, mean=-1000.0),
-    "truncated 2 with a mean": Distribution("truncated_normal", 0.02, -2.0, 2.0, 0.37),
-    "truncated 3 with a mean": Distribution("truncated_normal", 0.02, -3.0, 3.0, -7.0),
-    "one-sided with a mean": Distribution("truncated_normal", 0.02, -1.0, INF, 0.37),
-    "truncated 2": Distribution("truncated_normal", 0.02, -2.0, 2.0),
-    "truncated 0.7": Distribution("truncated_normal", 3.0, -0.7, 0.7),
-    "truncated 3": Distribution("truncated_normal", 0.02, -3.0, 3.0),
-    "truncated 40": Distribution("truncated_normal", 1.0, -40.0, 40.0),
-    "untruncated": Distribution("truncated_normal", 1.0),
-    "one-sided": Distribution("truncated_normal", 1.0, -1.0, INF),
-    "one-sided, small": Distribution("truncated_normal", 0.02, -1.0, INF),
-    "one-sided, below": Distribution("truncated_normal", 0.02, -INF, 1.0),
-    "far tail": Distribution("truncated_normal", 1.0, 6.0, INF),
-    "far left": Distribution("truncated_normal", 0.5, -9.0, -8.0),
-    "beyond floats": Distribution("truncated_normal", 1.0, 60.0, INF),
-    "lopsided": Distribution("truncated_normal", 1.0, -0.5, 4.0),
+    "constant": Constant(-1.37),
+    "uniform": Uniform(0.3),
+    "range": UniformRange(0.1, 1.3),
+    "unit range": UniformRange(0.0, 1.0),
+    "range far from 0": UniformRange(-1001.0, -989.0),
+    "normal": Normal(0.0, 0.02),
+    "normal with a mean": Normal(0.37, 0.02),
+    "mean far from 0": Normal(-1000.0, 0.02),
+    "truncated 2 with a mean": TruncatedNormal(0.37, 0.02, -2.0, 2.0),
+    "truncated 3 with a mean": TruncatedNormal(-7.0, 0.02, -3.0, 3.0),
+    "one-sided with a mean": TruncatedNormal(0.37, 0.02, -1.0, INF),
+    "truncated 2": TruncatedNormal(0.0, 0.02, -2.0, 2.0),
+    "truncated 0.7": TruncatedNormal(0.0, 3.0, -0.7, 0.7),
+    "truncated 3": TruncatedNormal(0.0, 0.02, -3.0, 3.0),
+    "truncated 40": TruncatedNormal(0.0, 1.0, -40.0, 40.0),
+    "untruncated": TruncatedNormal(0.0, 1.0, -INF, INF),
+    "one-sided": TruncatedNormal(0.0, 1.0, -1.0, INF),
+    "one-sided, small": TruncatedNormal(0.0, 0.02, -1.0, INF),
+    "one-sided, below": TruncatedNormal(0.0, 0.02, -INF, 1.0),
+    "far tail": TruncatedNormal(0.0, 1.0, 6.0, INF),
+    "far left": TruncatedNormal(0.0, 0.5, -9.0, -8.0),
+    "beyond floats": TruncatedNormal(0.0, 1.0, 60.0, INF),
+    "lopsided": TruncatedNormal(0.0, 1.0, -0.5, 4.0),
 }
 # As small as each dtype takes: float16's are subnormal.
 SMALL = {"float32": 2.0**-80, "float64": 2.0**-900, "float16": 3e-7, "bfloat16": 2.0**-80}
@@ -48,7 +49,7 @@ SIZES = {
 
 
 def stream(name, dtype):
-    return parameters(DISTRIBUTIONS[name], dtype)
+    return draw_of(DISTRIBUTIONS[name], dtype)
 
 
 def expected(source, position, n):
@@ -78,9 +79,11 @@ def test_values(level, name, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("kind", ["uniform", "normal", "truncated_normal"])
+@pytest.mark.parametrize("kind", [Uniform, Normal, TruncatedNormal])
 def test_smallest_scale(level, kind, dtype):
-    source = parameters(Distribution(kind, SMALL[dtype], -2.0, 2.0), dtype)
+    arguments = {Uniform: (), Normal: (0.0,), TruncatedNormal: (0.0,)}[kind]
+    cut = (-2.0, 2.0) if kind is TruncatedNormal else ()
+    source = draw_of(kind(*arguments, SMALL[dtype], *cut), dtype)
     assert filled(level, source, 0, 10_000) == expected(source, 0, 10_000)
 
 
@@ -111,20 +114,20 @@ def test_offsets_and_streaming(level, streaming, dtype):
 
 
 def test_words(level):
-    source = (kernels.WORDS, kernels.UINT32, (), 0.0)
+    source = (kernels.WORDS, kernels.UINT32, ())
     for position in POSITIONS:
         assert filled(level, source, position, 777) == expected(source, position, 777)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_values_of_given_words(level, dtype):
-    kernel, form, p, _ = stream("normal", dtype)
+    kernel, form, p = stream("normal", dtype)
     words = np.ascontiguousarray(reference.tiles(KEY, 5, 3))
     itemsize = SIZES.get(form, 4)
     out = np.zeros(3 * (512 if itemsize == 2 else 1024), np.uint8)
     level.values(kernel, form, p, words.ctypes.data, out.ctypes.data, 3)
     n = out.size // itemsize
-    assert out.tobytes() == expected((kernel, form, p, 0.0), 5 * n // 3, n)
+    assert out.tobytes() == expected((kernel, form, p), 5 * n // 3, n)
 
 
 def test_gather(level):
@@ -170,11 +173,11 @@ def test_equals_sees_every_byte(level, form, position, n):
 def test_bounds_that_cut(level, dtype):
     """Bounds act on few words, since the distribution ends there; here they lie well within it."""
     is_complex = dtype.startswith("complex")
-    s = parameters(DISTRIBUTIONS["truncated 2" if is_complex else "lopsided"], dtype)
-    p = (s.p[0], s.p[1] / 2, *s.p[2:]) if is_complex else (*s.p[:2], -0.25, 0.5, *s.p[4:])
-    expected = reference.elements(s.distribution, s.form, KEY, p, 0, 1000)
+    kernel, form, p = stream("truncated 2" if is_complex else "lopsided", dtype)
+    p = (p[0], p[1] / 2, *p[2:]) if is_complex else (*p[:2], -0.25, 0.5, *p[4:])
+    expected = reference.elements(kernel, form, KEY, p, 0, 1000)
     out = np.zeros_like(expected)
-    level.fill(s.distribution, s.form, KEY, p, out.ctypes.data, 0, 1000)
+    level.fill(kernel, form, KEY, p, out.ctypes.data, 0, 1000)
     assert out.tobytes() == expected.tobytes()
     if is_complex:
         assert (abs(expected) > 0.99 * p[1]).sum() > 100

@@ -7,10 +7,12 @@ from math import inf, nextafter, sqrt
 import numpy as np
 import pytest
 from scipy import stats
+from support import draw_of
 
 import xavierfast as xf
 from xavierfast import kernels
-from xavierfast.distributions import Distribution, parameters, storage
+from xavierfast._core.distributions import UniformRange
+from xavierfast._core.dtypes import DTYPES as ALL
 
 DTYPES = (
     "float32", "float64", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e4m3b11fnuz", "float6_e2m3fn",
@@ -21,22 +23,22 @@ RANGES = [(0.0, 1.0), (-1.0, 1.0), (0.0, 0.3), (-0.3, 0.0), (-3.0, 0.7), (0.5, 2
 ENDS = np.concatenate([np.arange(-(2**31), -(2**31) + 64), np.arange(2**31 - 64, 2**31)]).astype(np.int64)
 
 
-def from_words(stream, words, dtype):
-    """The values that a stream's map makes of words, which fill one tile."""
-    kernel, form, p, limit = stream
+def from_words(distribution, words, dtype):
+    """The values that a distribution's map makes of words, which fill one tile."""
+    kernel, form, p = draw_of(distribution, dtype)
     words = np.ascontiguousarray(words, np.int64).astype(np.uint32)
     assert words.size == 256
     raw = {kernels.FLOAT64: np.float64, kernels.FLOAT16: np.float16, kernels.BFLOAT16: np.uint16}
     out = np.zeros(128 if form == kernels.FLOAT64 else 256, raw.get(form, np.float32))
     kernels.values(kernel, form, p, words.ctypes.data, out.ctypes.data, 1)
-    if limit:
-        out = np.clip(out, -limit, limit).astype(storage(dtype))
-    return out.view(storage(dtype)).astype(float)
+    if ALL[dtype].is_small:
+        out = out.astype(ALL[dtype].storage)
+    return out.view(ALL[dtype].storage).astype(float)
 
 
 def numbers(dtype):
     """All finite numbers of a dtype of at most 16 bits."""
-    kind = storage(dtype)
+    kind = ALL[dtype].storage
     bits = np.arange(1 << min(8 * kind.itemsize, 16), dtype=f"u{kind.itemsize}")
     with np.errstate(invalid="ignore"):
         values = np.unique(bits.view(kind).astype(float))
@@ -60,10 +62,10 @@ def test_a_range_is_half_open(ml_dtypes, dtype, low, high):
             with pytest.raises(ValueError, match=f"no {dtype} lies from low to below high"):
                 xf.uniform(3, low=low, high=high, dtype=dtype)
             return
-        inside = inside[: max(1, np.count_nonzero(inside < float(np.asarray(high).astype(storage(dtype)))))]
+        inside = inside[: max(1, np.count_nonzero(inside < float(np.asarray(high).astype(ALL[dtype].storage))))]
         first, last = inside[0], inside[-1]
     more = ENDS if dtype != "float64" else np.where(ENDS < 0, 0, -1)  # the lower half of 62 bits
-    values = from_words(parameters(Distribution("range", 0.0, low, high), dtype), np.concatenate([ENDS, more]), dtype)
+    values = from_words(UniformRange(low, high), np.concatenate([ENDS, more]), dtype)
     # The ends themselves, but for a middle and a width that are rounded to float32.
     near = 1e-15 if dtype == "float64" else 4e-7
     assert low <= values.min() <= first + near and last - near <= values.max() < high

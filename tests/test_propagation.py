@@ -11,8 +11,7 @@ import pytest
 from support import missing
 
 import xavierfast as xf
-from xavierfast import propagation
-from xavierfast.propagation import ACTIVATIONS, SCHEMES, compare, explain, parse_layers, propagate, suggest
+from xavierfast.propagation import ACTIVATIONS, SCHEMES, compare, explain, network, parse_layers, propagate, suggest
 
 PNG = b"\x89PNG\r\n\x1a\n"
 DEEP = [300] * 6
@@ -33,6 +32,13 @@ def torch():
     except ImportError:
         missing("torch is not installed")
     return torch
+
+
+def propagate_module(model, inputs):
+    """``xavierfast.torch.propagate``, imported where PyTorch is."""
+    from xavierfast.torch import propagate
+
+    return propagate(model, inputs)
 
 
 @pytest.fixture
@@ -96,7 +102,7 @@ def test_backward_pass_is_autograds(torch, activation):
     widths = (7, 5, 6, 4)
     weights = [generator.standard_normal(shape) for shape in pairwise(widths)]
     x, g = generator.standard_normal((9, 7)), generator.standard_normal((9, 4))
-    traces = propagation._run(x, weights, *ACTIVATIONS[activation], g)
+    traces = network._run(x, weights, *ACTIVATIONS[activation], g)
     functional = torch.nn.functional
     f = {"hard_tanh": functional.hardtanh, "linear": lambda x: x}.get(activation) or getattr(functional, activation)
     z, sums = torch.from_numpy(x), []
@@ -175,8 +181,8 @@ def test_zeros_and_one_value_leave_neurons_alike(activation, width):
 def test_same_columns_count_once():
     z = np.random.default_rng(0).standard_normal((64, 10)).astype(np.float32)
     many = z[:, [0, 3, 3, 5, 0, 7, 7, 7]]
-    assert propagation.count_distinct(many) == 4
-    assert propagation.count_distinct(many * (1 + 1e-7 * np.arange(8, dtype=np.float32))) == 4  # rounding
+    assert network.count_distinct(many) == 4
+    assert network.count_distinct(many * (1 + 1e-7 * np.arange(8, dtype=np.float32))) == 4  # rounding
 
 
 def test_saturation():
@@ -389,7 +395,7 @@ def test_a_module_is_as_its_arrays(torch, activation, module):
     keywords = [{}] if module == "Tanh" else [{}, {"inplace": True}]
     for keyword in keywords:
         model = linear_chain(torch, widths, getattr(torch.nn, module), **keyword)
-        theirs = propagation.propagate_module(model, inputs)
+        theirs = propagate_module(model, inputs)
         assert (theirs.init, theirs.activation, theirs.batch) == ("Sequential", module, 256)
         for one, other in zip(ours.layers, theirs.layers, strict=True):
             # Two libraries' sums in float32; of a mean near 0 in absolute terms.
@@ -416,7 +422,7 @@ def test_modules_of_many_kinds(torch):
     model.conv.weight.requires_grad_(False)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     state = torch.get_rng_state()
-    report = propagation.propagate_module(model, torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(0)))
+    report = propagate_module(model, torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(0)))
     assert torch.equal(state, torch.get_rng_state())
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -438,17 +444,17 @@ def test_symmetric_modules_and_other_dtypes(torch):
         parameter.data.fill_(0.1)
     for dtype in (torch.float32, torch.float64, torch.bfloat16):
         for inputs in (torch.ones(4, 8, dtype=dtype), np.ones((4, 8))):
-            assert figures(propagation.propagate_module(model.to(dtype), inputs), "distinct") == [1, 1]
+            assert figures(propagate_module(model.to(dtype), inputs), "distinct") == [1, 1]
 
 
 def test_modules_of_tokens(torch):
     model = torch.nn.Sequential(torch.nn.Embedding(10, 6), torch.nn.Linear(6, 7), torch.nn.Tanh())
-    report = propagation.propagate_module(model, torch.arange(12).reshape(4, 3) % 10)
+    report = propagate_module(model, torch.arange(12).reshape(4, 3) % 10)
     assert [(x.name, x.width) for x in report.layers] == [("1", 7)]
 
 
 def test_bad_modules(torch):
-    check = propagation.propagate_module
+    check = propagate_module
     with pytest.raises(TypeError, match=r"^model must be a torch.nn.Module, got str$"):
         check("model", torch.ones(2, 2))
     with pytest.raises(ValueError, match=r"^inputs must be finite, got NaN or infinity: clean them first$"):
@@ -556,7 +562,7 @@ def test_plots_that_cannot_be_made(tmp_path, without, monkeypatch):
         (tmp_path / "plot.png").mkdir()
         report.plot(tmp_path / "plot.png")
     without("matplotlib")
-    monkeypatch.setattr(propagation, "compare", lambda *_, **__: pytest.fail("it must be refused before the work"))
+    monkeypatch.setattr(network, "compare", lambda *_, **__: pytest.fail("it must be refused before the work"))
     for function in (lambda: report.plot(tmp_path / "a.png"), lambda: explain([5, 3], plot=tmp_path / "a.png")):
         with pytest.raises(ImportError, match=r"^a plot needs matplotlib: pip install 'xavierfast\[plot\]'$"):
             function()

@@ -14,7 +14,10 @@ import pytest
 from support import run
 
 import xavierfast as xf
-from xavierfast import fill
+from xavierfast._core import fill
+from xavierfast._core import threads as threads_module
+from xavierfast._core.threads import _cgroup_quota, _read_quota, default_threads, parallel_for
+from xavierfast._core.validation import check_threads
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
@@ -26,7 +29,7 @@ def test_pieces_cover_all_once(threads, total):
         with lock:
             pieces.append((begin, end))
 
-    fill.share_out(total, 256, 1000, threads, work)
+    parallel_for(total, 256, 1000, threads, work)
     pieces.sort()
     assert [begin for begin, _ in pieces] == [0, *[end for _, end in pieces]][: len(pieces)]
     assert (pieces[-1][1] if pieces else 0) == total
@@ -43,7 +46,7 @@ def test_an_exception_stops_all_and_is_raised(threads):
             raise RuntimeError("in a piece")
 
     with pytest.raises(RuntimeError, match="in a piece"):
-        fill.share_out(10**9, 256, 1000, threads, work)
+        parallel_for(10**9, 256, 1000, threads, work)
     assert len(begun) < 100
 
 
@@ -188,7 +191,7 @@ def test_affinity():
     out = run(
         """
         import os
-        from xavierfast.fill import default_threads
+        from xavierfast._core.threads import default_threads
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
         print(default_threads())
         """,
@@ -213,13 +216,13 @@ def test_quota(tmp_path, files, quota):
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     version1 = any("cfs" in name for name in files)
-    assert fill._read_quota(str(tmp_path), version1) == quota
+    assert _read_quota(str(tmp_path), version1) == quota
 
 
 def test_environment_variable(monkeypatch):
     monkeypatch.setenv("XAVIERFAST_THREADS", "3")
-    assert fill.default_threads() == 3
-    assert fill.check_threads(2) == 2
+    assert default_threads() == 3
+    assert check_threads(2) == 2
 
 
 @pytest.mark.parametrize("level", ["portable", "avx2", "avx512"])
@@ -256,7 +259,7 @@ def test_imports_numpy_alone():
 
 def test_collapsed_axes():
     def collapsed(array, steps=None):
-        return fill.collapse(array.shape, array.strides, steps or fill.c_steps(array.shape))
+        return fill.collapse(array.shape, array.strides, steps or fill.c_strides(array.shape))
 
     array = np.zeros((4, 6, 5, 1, 3), np.float32)
     assert collapsed(array) == ((360,), (4,), (1,))
@@ -370,8 +373,8 @@ def test_a_signals_handler_fills_while_a_helper_is_started():
 def test_no_more_helpers_than_pieces():
     run("""
         import threading
-        from xavierfast.fill import share_out
-        share_out(1000, 256, 256, 10**9, lambda begin, end: None)
+        from xavierfast._core.threads import parallel_for
+        parallel_for(1000, 256, 256, 10**9, lambda begin, end: None)
         assert threading.active_count() <= 4
     """)
 
@@ -404,23 +407,23 @@ def test_quotas_of_all_groups_above(monkeypatch, files, quota):
             raise FileNotFoundError(path)
         return io.StringIO(files[path])
 
-    monkeypatch.setattr(fill, "open", fake_open, raising=False)
-    assert fill._cgroup_quota.__wrapped__() == quota
+    monkeypatch.setattr(threads_module, "open", fake_open, raising=False)
+    assert _cgroup_quota.__wrapped__() == quota
 
 
 def test_default_threads(monkeypatch):
     monkeypatch.setenv("XAVIERFAST_THREADS", "1")
-    assert fill.default_threads() == 1
+    assert default_threads() == 1
     monkeypatch.delenv("XAVIERFAST_THREADS")
-    monkeypatch.setattr(fill, "_cgroup_quota", lambda: 100)
+    monkeypatch.setattr(threads_module, "_cgroup_quota", lambda: 100)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(7 if pid == 0 else 1), raising=False)
-    assert fill.default_threads() == 7
-    monkeypatch.setattr(fill, "_cgroup_quota", lambda: 3)
-    assert fill.default_threads() == 3
+    assert default_threads() == 7
+    monkeypatch.setattr(threads_module, "_cgroup_quota", lambda: 3)
+    assert default_threads() == 3
     monkeypatch.delattr(os, "sched_getaffinity")
     for count, threads in ((2, 2), (5, 3), (None, 1)):
         monkeypatch.setattr(os, "cpu_count", lambda count=count: count)
-        assert fill.default_threads() == threads
+        assert default_threads() == threads
 
 
 def test_helpers_are_as_few_as_asked_for():
@@ -441,5 +444,5 @@ def test_helpers_do_work():
         names.add(threading.current_thread().name)
         time.sleep(0.01)
 
-    fill.share_out(200 * 256, 256, 256, 3, work)
+    parallel_for(200 * 256, 256, 256, 3, work)
     assert len(names) == 3

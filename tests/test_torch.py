@@ -403,7 +403,7 @@ def test_tied_parameters_are_filled_once():
 # ---- meta
 
 
-def test_materialise_fills_what_was_built_on_meta():
+def test_materialize_fills_what_was_built_on_meta():
     def build():
         model = nn.Sequential(nn.Embedding(20, 8), nn.Linear(8, 20, bias=False), nn.BatchNorm1d(20))
         model[1].weight = model[0].weight
@@ -411,7 +411,7 @@ def test_materialise_fills_what_was_built_on_meta():
 
     with torch.device("meta"):
         model = build()
-    report = xt.materialise_(model, seed=3)
+    report = xt.materialize_(model, seed=3)
     assert not report.left
     assert model[1].weight is model[0].weight
     assert (model[2].running_var == 1).all()
@@ -421,12 +421,12 @@ def test_materialise_fills_what_was_built_on_meta():
         same_bits(array(p), array(q))
 
 
-def test_materialise_tells_hollow_buffers():
+def test_materialize_tells_hollow_buffers():
     with torch.device("meta"):
         model = nn.Linear(2, 2)
         model.register_buffer("angles", torch.arange(3.0))
     with pytest.warns(UserWarning, match="angles"):
-        xt.materialise_(model)
+        xt.materialize_(model)
     assert model.angles.isnan().all()
 
 
@@ -480,7 +480,7 @@ def main(rank, size, path):
             model = build()
         parallelize_module(model, grid["tp"], {"0": ColwiseParallel(), "2": RowwiseParallel()})
         fully_shard(model, mesh=grid["dp"])
-        xt.materialise_(model, seed=5)
+        xt.materialize_(model, seed=5)
         assert any("Strided" in repr(p.placements) for p in model.parameters())
         check_model(model)
     for policy in (None, CPUOffloadPolicy(pin_memory=False)):
@@ -489,7 +489,7 @@ def main(rank, size, path):
         keywords = {"offload_policy": policy} if policy else {}
         fully_shard(model[0], mesh=mesh, **keywords)
         fully_shard(model, mesh=mesh, **keywords)
-        report = xt.materialise_(model, seed=5)
+        report = xt.materialize_(model, seed=5)
         assert set(report.filled) == {name for name, _ in model.named_parameters()} or size > 7
         check_model(model)
         local = model[0].weight.to_local().detach()

@@ -3,10 +3,11 @@
 import mpmath
 import numpy as np
 import pytest
+from support import draw_of
 
 import xavierfast as xf
 from xavierfast import kernels
-from xavierfast.distributions import Distribution, parameters
+from xavierfast._core.distributions import TruncatedNormal
 
 INF = float("inf")
 BOUNDS = [
@@ -57,7 +58,7 @@ def exact(v, low, high):
 
 
 def values(bounds, dtype, words):
-    kernel, form, p, _ = parameters(Distribution("truncated_normal", 1.0, *bounds), dtype)
+    kernel, form, p = draw_of(TruncatedNormal(0.0, 1.0, *bounds), dtype)
     out = np.zeros(len(words) // (2 if dtype == "float64" else 1), dtype)
     kernels.values(kernel, form, p, words.ctypes.data, out.ctypes.data, len(words) // 256)
     return out

@@ -1,22 +1,49 @@
-"""Xavier-initialised tables at the speed of memory, with the same bits everywhere."""
+"""Initial weights for very large tables: Xavier/Glorot, He and LeCun, at memory speed, bit-identical everywhere."""
 
 from importlib import import_module as _import_module
 
 from . import kernels as _kernels
 
-# Constants that decide bits are computed at import, and another library may have set a rounding mode already.
-_kernels.exactly(_import_module, "xavierfast.initializers")
+# Python folds constants such as 2.0**-62 when it compiles a module, in whatever rounding mode another library has set.
+_kernels.in_default_fp_environment(_import_module, "xavierfast.initializers")
 
-from .contrib import variance_scaling_initializer, xavier_initializer
 from .fans import fans
-from .initializers import *  # noqa: F403
-from .initializers import __all__ as _initializers
+from .initializers import (
+    calculate_gain,
+    constant,
+    glorot_normal,
+    glorot_truncated_normal,
+    glorot_uniform,
+    he_normal,
+    he_truncated_normal,
+    he_uniform,
+    kaiming_normal,
+    kaiming_truncated_normal,
+    kaiming_uniform,
+    lecun_normal,
+    lecun_truncated_normal,
+    lecun_uniform,
+    normal,
+    random_constant,
+    truncated_normal,
+    uniform,
+    variance_scaling,
+    xavier_normal,
+    xavier_truncated_normal,
+    xavier_uniform,
+    zeros,
+)
 from .kernels import level
 from .model import init
 from .table import Table
+from .tf1 import variance_scaling_initializer, xavier_initializer
 
 __all__ = [
-    "Table", "fans", "init", "level", *_initializers, "variance_scaling_initializer", "xavier_initializer",
+    "Table", "calculate_gain", "constant", "fans", "glorot_normal", "glorot_truncated_normal", "glorot_uniform",
+    "he_normal", "he_truncated_normal", "he_uniform", "init", "kaiming_normal", "kaiming_truncated_normal",
+    "kaiming_uniform", "lecun_normal", "lecun_truncated_normal", "lecun_uniform", "level", "normal", "random_constant",
+    "truncated_normal", "uniform", "variance_scaling", "variance_scaling_initializer", "xavier_initializer",
+    "xavier_normal", "xavier_truncated_normal", "xavier_uniform", "zeros",
 ]  # fmt: skip
 
 
@@ -26,3 +53,7 @@ def __getattr__(name: str) -> str:
 
         return version("xavierfast")
     raise AttributeError(f"module 'xavierfast' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

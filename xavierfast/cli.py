@@ -22,9 +22,11 @@ from rich.table import Table as Grid
 
 import xavierfast
 
-from . import files, specs
-from .distributions import DTYPES, INITIALIZERS
-from .recipes import to_json
+from . import files
+from ._core.dtypes import DTYPES
+from ._core.recipe import to_json
+from ._core.rules import RULES
+from .files import specs
 from .table import Table
 
 __all__ = ["app", "run"]
@@ -163,9 +165,7 @@ def create(
     shape: Annotated[str | None, typer.Argument(help="Such as 100000000x128 or 10Mx128.")] = None,
     init: Annotated[
         str,
-        typer.Option(
-            help="xavier_uniform, he_normal, ...", autocompletion=lambda: list(INITIALIZERS), rich_help_panel=TABLE
-        ),
+        typer.Option(help="xavier_uniform, he_normal, ...", autocompletion=lambda: list(RULES), rich_help_panel=TABLE),
     ] = "xavier_uniform",
     dtype: Annotated[
         str,
@@ -438,7 +438,7 @@ def show(
         with _progress(path, quiet or as_json) as progress:
             found = files.inspect(path, tensor=tensor, sample=sample, threads=threads, progress=progress)
         if plot is not None:
-            from .plots import plot_histogram
+            from .propagation.plots import plot_histogram
 
             if len(found) != 1:
                 raise ValueError(f"a plot is of one tensor, got {len(found)}: choose one with --tensor")

@@ -24,10 +24,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .checks import Verification
-from .fans import check_count
-from .fill import Array, default_threads
-from .pieces import MOST_RANGES, Check, ranges_of
+from ._core.fill import Array
+from ._core.threads import default_threads
+from ._core.validation import check_count
+from .files.blocks import MOST_RANGES, Check, ranges_of
+from .files.verify import Verification
 from .table import Table
 
 try:

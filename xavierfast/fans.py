@@ -22,15 +22,13 @@ layout               shape                  of
 ===================  =====================  ==============================================
 """
 
-import operator
 from collections.abc import Sequence
 from functools import lru_cache
 from math import prod
-from typing import Any
+
+from ._core.validation import check_count, check_shape
 
 __all__ = ["fans"]
-
-MOST_AXES = 64  # as NumPy has it
 
 
 def fans(shape: Sequence[int], layout: str | None = None, groups: int = 1) -> tuple[int, int]:
@@ -66,39 +64,6 @@ def fans(shape: Sequence[int], layout: str | None = None, groups: int = 1) -> tu
     if type(groups) is not int or groups < 1:
         groups = check_count("groups", groups)
     return _fans(check_shape(shape), layout, groups)
-
-
-def check_shape(shape: Any) -> tuple[int, ...]:
-    """The shape as a tuple of ints; an int is a shape of one axis."""
-    if type(shape) is tuple and len(shape) <= MOST_AXES and all([type(size) is int and size >= 0 for size in shape]):
-        return shape
-    try:
-        sizes = tuple(shape) if hasattr(shape, "__iter__") and not isinstance(shape, str) else (shape,)
-        checked = tuple(operator.index(size) for size in sizes)
-    except TypeError:
-        raise TypeError(f"shape must be a tuple of ints, got {shape!r}") from None
-    if any(isinstance(size, bool) for size in sizes):
-        raise TypeError(f"shape must be a tuple of ints, got {shape!r}")
-    if len(checked) > MOST_AXES:
-        raise ValueError(f"shape must have at most {MOST_AXES} axes, got {len(checked)}")
-    if any(size < 0 for size in checked):
-        raise ValueError(f"shape must not have negative sizes, got {shape!r}")
-    return checked
-
-
-def check_count(name: str, value: Any) -> int:
-    """An int >= 1."""
-    try:
-        number = None if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        number = None
-    if number is None:
-        raise TypeError(f"{name} must be an int >= 1, got {value!r}")
-    if number < 1:
-        raise ValueError(f"{name} must be at least 1, got {value!r}")
-    if number >= 1 << 63:
-        raise ValueError(f"{name} must be less than 2**63, got {value!r:.80}")
-    return number
 
 
 @lru_cache(maxsize=1024)

@@ -1,159 +1,63 @@
-"""The initialisers: each says in a line which distribution it draws; one function does the rest.
+"""The initialisers: one function for each rule, all with the same shared options.
 
-All are called alike, ``xavier_uniform(shape, *, gain=1.0, seed=7, name="embed", dtype="float32", ...)``, and return an
-array whose element i is a function of (seed, name, distribution, dtype, i) alone. The shared keywords are those of
-``xavier_uniform``.
-
-Sources: Glorot and Bengio (2010), "Understanding the difficulty of training deep feedforward neural networks", eq. 12
-(the variance) and 16 (the uniform's bound); He, Zhang, Ren and Sun (2015), "Delving deep into rectifiers", eq. 10;
-LeCun, Bottou, Orr and Mueller (1998), "Efficient backprop", section 4.6.
+All are called alike, ``xavier_uniform(shape, gain=1.0, seed=7, name="embed", dtype="float32", ...)``, and return an
+array whose element i is a function of (seed, name, distribution, dtype, i) only. The shared options are those of
+``xavier_uniform``; the rules themselves, with their sources, are in ``_core/rules.py``.
 """
 
-import inspect
-from collections.abc import Callable, Sequence
-from functools import wraps
-from math import inf, isfinite, isnan, sqrt
-from numbers import Complex, Real
-from typing import Any, Protocol
-
-import numpy as np
+from collections.abc import Mapping, Sequence
+from math import sqrt
+from typing import Any, Literal, SupportsIndex
 
 from . import kernels
-from .distributions import INITIALIZERS, Distribution, Weight, resolve_dtype
-from .fill import Array
-from .streams import Seed
-from .table import Table, check_out
+from ._core.dtypes import DTypeLike, resolve_dtype
+from ._core.fill import Array
+from ._core.stream import Seed
+from ._core.validation import check_number, check_out, dtype_of_out
+from .table import Table
 
 __all__ = [
-    "calculate_gain",
-    "constant",
-    "glorot_normal",
-    "glorot_truncated_normal",
-    "glorot_uniform",
-    "he_normal",
-    "he_truncated_normal",
-    "he_uniform",
-    "kaiming_normal",
-    "kaiming_truncated_normal",
-    "kaiming_uniform",
-    "lecun_normal",
-    "lecun_truncated_normal",
-    "lecun_uniform",
-    "normal",
-    "random_constant",
-    "truncated_normal",
-    "uniform",
-    "variance_scaling",
-    "xavier_normal",
-    "xavier_truncated_normal",
-    "xavier_uniform",
-    "zeros",
-]
+    "calculate_gain", "constant", "glorot_normal", "glorot_truncated_normal", "glorot_uniform", "he_normal",
+    "he_truncated_normal", "he_uniform", "kaiming_normal", "kaiming_truncated_normal", "kaiming_uniform",
+    "lecun_normal", "lecun_truncated_normal", "lecun_uniform", "normal", "random_constant", "truncated_normal",
+    "uniform", "variance_scaling", "xavier_normal", "xavier_truncated_normal", "xavier_uniform", "zeros",
+]  # fmt: skip
 
-Shape = int | Sequence[int]
+Shape = SupportsIndex | Sequence[SupportsIndex]
+Mode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
+Kind = Literal["uniform", "normal", "truncated_normal"]
+
+SQRT_2 = sqrt(2)
 
 
-# ---- the call that all share
-
-
-class Initializer(Protocol):
-    """What ``_initializer`` makes: the call that all share; parameters are those of the distribution, such as gain."""
-
-    __name__: str
-
-    def __call__(
-        self,
-        shape: Shape | None = None,
-        *,
-        seed: Seed = None,
-        name: str = "",
-        dtype: object = "float32",
-        out: object = None,
-        layout: str | None = None,
-        groups: int = 1,
-        fan_in: int | None = None,
-        fan_out: int | None = None,
-        threads: int | None = None,
-        **parameters: Any,
-    ) -> Array: ...
-
-
-def _initializer(distribution: Callable[..., Distribution]) -> Initializer:
-    """The public function of a distribution, which has parameters of its own and takes `weight` first if it needs it:
-    the short way to a Table and to all of its elements."""
-    INITIALIZERS[distribution.__name__] = distribution
-
-    @wraps(distribution)
-    def initializer(
-        shape: Shape | None = None, *, out: object = None, threads: int | None = None, **keywords: Any
-    ) -> Array:
-        if out is not None:
-            array = check_out(out, resolve_dtype(keywords.get("dtype", "float32")), shape)
-            return Table(array.shape, distribution.__name__, **keywords).read_all(array, threads)
+def _draw(
+    init: str, shape: Shape | None, parameters: Mapping[str, Any], seed: Seed, name: str, dtype: DTypeLike | None,
+    out: Any, layout: str | None, groups: int, fan_in: int | None, fan_out: int | None, threads: int | None,
+) -> Array:  # fmt: skip
+    """The elements of a Table of these arguments, in a new array or in `out`."""
+    if out is None:
         if shape is None:
             raise TypeError("an initialiser needs a shape, or an array to fill as out=, got neither")
-        return Table(shape, distribution.__name__, **keywords).read_all(None, threads)
-
-    own = [p for p in inspect.signature(distribution).parameters.values() if p.name != "weight"]
-    _, shape, *shared, _ = inspect.signature(Initializer.__call__).parameters.values()
-    signature = inspect.Signature([shape, *own, *shared], return_annotation=Array)
-    initializer.__signature__ = signature  # type: ignore[attr-defined]
-    return initializer
-
-
-def _number(name: str, value: object, *, negative: bool = False) -> float:
-    """A finite real number, >= 0 unless negative ones are allowed."""
-    if type(value) is float and 0 <= value < inf:
-        return value
-    if not isinstance(value, Real) or isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name} must be a number, got {value!r}")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = inf
-    if not isfinite(number) or (number < 0 and not negative):
-        raise ValueError(f"{name} must be finite{'' if negative else ' and >= 0'}, got {value!r:.80}")
-    return number
+        sizes, array, kind = shape, None, "float32" if dtype is None else dtype
+    else:
+        kind = dtype_of_out(out) if dtype is None else dtype
+        array = check_out(out, resolve_dtype(kind), shape)
+        sizes = array.shape
+    table = Table(
+        sizes, init, seed=seed, name=name, dtype=kind, layout=layout, groups=groups, fan_in=fan_in, fan_out=fan_out,
+        **parameters,
+    )  # fmt: skip
+    return table._read_whole(array, threads)
 
 
 # ---- scaled by the fans
 
-_FANS: dict[str, Callable[[int, int], float]] = {
-    "fan_in": lambda fan_in, fan_out: fan_in,
-    "fan_out": lambda fan_in, fan_out: fan_out,
-    "fan_avg": lambda fan_in, fan_out: (fan_in + fan_out) / 2,
-    "fan_geo_avg": lambda fan_in, fan_out: sqrt(fan_in * fan_out),
-}
-_KINDS = ("uniform", "normal", "truncated_normal")
-# Standard deviation of a standard normal truncated to (-2, 2).
-_STD_TRUNCATED_AT_2 = 0.87962566103423978
-# The same of a complex one truncated to a modulus of 2: sqrt(1 - 4 / (e^4 - 1)). JAX has 0.95311164380491208, which is
-# sqrt(1 - 5 e^-4): the integral over the disk not divided by its mass, for 1.9 % too much variance.
-_STD_COMPLEX_TRUNCATED_AT_2 = 0.96196182800821351
 
-
-def _scaled(kind: str, gain: float, mode: str, weight: Weight) -> Distribution:
-    """Standard deviation gain / sqrt(fan of the mode)."""
-    if mode not in _FANS:
-        raise ValueError(f"mode must be one of {', '.join(_FANS)}, got {mode!r}")
-    if kind not in _KINDS:
-        raise ValueError(f"distribution must be one of {', '.join(_KINDS)}, got {kind!r}")
-    n = _FANS[mode](weight.fan_in, weight.fan_out)
-    gain = _number("gain", gain)
-    if not n:  # of a weight without elements: fans that are given are at least 1
-        return Distribution("constant", 0.0)
-    if kind == "uniform":
-        return Distribution(kind, gain * sqrt((2 if weight.is_complex else 3) / n))
-    if kind == "normal":
-        return Distribution(kind, gain * sqrt(1 / n))
-    cut = _STD_COMPLEX_TRUNCATED_AT_2 if weight.is_complex else _STD_TRUNCATED_AT_2
-    return Distribution(kind, gain * sqrt(1 / n) / cut, -2.0, 2.0)
-
-
-@_initializer
 def variance_scaling(
-    weight: Weight, *, scale: float = 1.0, mode: str = "fan_in", distribution: str = "truncated_normal"
-) -> Distribution:
+    shape: Shape | None = None, *, scale: float = 1.0, mode: Mode = "fan_in", distribution: Kind = "truncated_normal",
+    seed: Seed = None, name: str = "", dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None,
+    groups: int = 1, fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
+) -> Array:  # fmt: skip
     """Values of mean 0 and variance scale / n, n the fan of the mode.
 
     Parameters
@@ -177,11 +81,17 @@ def variance_scaling(
     >>> variance_scaling((1000, 500), scale=2.0, mode="fan_out", distribution="normal", seed=0).std().round(4)
     np.float32(0.0633)
     """
-    return _scaled(distribution, sqrt(_number("scale", scale)), mode, weight)
+    return _draw(
+        "variance_scaling", shape, {"scale": scale, "mode": mode, "distribution": distribution},
+        seed, name, dtype, out, layout, groups, fan_in, fan_out, threads,
+    )  # fmt: skip
 
 
-@_initializer
-def xavier_uniform(weight: Weight, *, gain: float = 1.0) -> Distribution:
+def xavier_uniform(
+    shape: Shape | None = None, *, gain: float = 1.0, seed: Seed = None, name: str = "",
+    dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None, groups: int = 1,
+    fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
+) -> Array:  # fmt: skip
     """Uniform on +-gain * sqrt(6 / (fan_in + fan_out)): Glorot and Bengio (2010), eq. 16.
 
     Parameters
@@ -228,11 +138,17 @@ def xavier_uniform(weight: Weight, *, gain: float = 1.0) -> Distribution:
     >>> bool(abs(weights).max() <= (6 / 1500) ** 0.5)
     True
     """
-    return _scaled("uniform", gain, "fan_avg", weight)
+    return _draw(
+        "xavier_uniform", shape, {"gain": gain},
+        seed, name, dtype, out, layout, groups, fan_in, fan_out, threads,
+    )  # fmt: skip
 
 
-@_initializer
-def xavier_normal(weight: Weight, *, gain: float = 1.0) -> Distribution:
+def xavier_normal(
+    shape: Shape | None = None, *, gain: float = 1.0, seed: Seed = None, name: str = "",
+    dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None, groups: int = 1,
+    fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
+) -> Array:  # fmt: skip
     """Normal, not truncated, with standard deviation gain * sqrt(2 / (fan_in + fan_out)): Glorot and Bengio, eq. 12.
 
     PyTorch's ``xavier_normal_``. What Keras, JAX and TensorFlow call glorot_normal is
@@ -244,11 +160,17 @@ def xavier_normal(weight: Weight, *, gain: float = 1.0) -> Distribution:
     array([[-0.60008407,  0.03251662, -0.18237531],
            [ 0.79725397,  1.6793326 , -0.27063975]], dtype=float32)
     """
-    return _scaled("normal", gain, "fan_avg", weight)
+    return _draw(
+        "xavier_normal", shape, {"gain": gain},
+        seed, name, dtype, out, layout, groups, fan_in, fan_out, threads,
+    )  # fmt: skip
 
 
-@_initializer
-def xavier_truncated_normal(weight: Weight, *, gain: float = 1.0) -> Distribution:
+def xavier_truncated_normal(
+    shape: Shape | None = None, *, gain: float = 1.0, seed: Seed = None, name: str = "",
+    dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None, groups: int = 1,
+    fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
+) -> Array:  # fmt: skip
     """The same standard deviation by a normal cut at two of its own: the glorot_normal of Keras, JAX and TensorFlow.
 
     The normal behind it is wider by 1 / 0.87962566103423978, so that the variance is Xavier's. Parameters as in
@@ -260,11 +182,17 @@ def xavier_truncated_normal(weight: Weight, *, gain: float = 1.0) -> Distributio
     array([[-0.7813422 , -0.31080073, -0.07246591],
            [ 0.5513019 ,  0.05051098, -0.42706135]], dtype=float32)
     """
-    return _scaled("truncated_normal", gain, "fan_avg", weight)
+    return _draw(
+        "xavier_truncated_normal", shape, {"gain": gain},
+        seed, name, dtype, out, layout, groups, fan_in, fan_out, threads,
+    )  # fmt: skip
 
 
-@_initializer
-def he_uniform(weight: Weight, *, gain: float = sqrt(2), mode: str = "fan_in") -> Distribution:
+def he_uniform(
+    shape: Shape | None = None, *, gain: float = SQRT_2, mode: Mode = "fan_in", seed: Seed = None, name: str = "",
+    dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None, groups: int = 1,
+    fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
+) -> Array:  # fmt: skip
     """Uniform on +-gain * sqrt(3 / n), n the fan of the mode: He et al. (2015), for rectifiers.
 
     Parameters as in :func:`xavier_uniform` and :func:`variance_scaling`.
@@ -274,11 +202,17 @@ def he_uniform(weight: Weight, *, gain: float = sqrt(2), mode: str = "fan_in") -
     >>> bool(abs(he_uniform((600, 5), seed=0)).max() <= 0.1)
     True
     """
-    return _scaled("uniform", gain, mode, weight)
+    return _draw(
+        "he_uniform", shape, {"gain": gain, "mode": mode},
+        seed, name, dtype, out, layout, groups, fan_in, fan_out, threads,
+    )  # fmt: skip
 
 
-@_initializer
-def he_normal(weight: Weight, *, gain: float = sqrt(2), mode: str = "fan_in") -> Distribution:
+def he_normal(
+    shape: Shape | None = None, *, gain: float = SQRT_2, mode: Mode = "fan_in", seed: Seed = None, name: str = "",
+    dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None, groups: int = 1,
+    fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
+) -> Array:  # fmt: skip
     """Normal with standard deviation gain / sqrt(n), n the fan of the mode, not truncated: He et al. (2015), eq. 10.
 
     Parameters as in :func:`xavier_uniform` and :func:`variance_scaling`.
@@ -288,11 +222,17 @@ def he_normal(weight: Weight, *, gain: float = sqrt(2), mode: str = "fan_in") ->
     >>> he_normal((200, 5000), seed=0).std().round(3)
     np.float32(0.1)
     """
-    return _scaled("normal", gain, mode, weight)
+    return _draw(
+        "he_normal", shape, {"gain": gain, "mode": mode},
+        seed, name, dtype, out, layout, groups, fan_in, fan_out, threads,
+    )  # fmt: skip
 
 
-@_initializer
-def he_truncated_normal(weight: Weight, *, gain: float = sqrt(2), mode: str = "fan_in") -> Distribution:
+def he_truncated_normal(
+    shape: Shape | None = None, *, gain: float = SQRT_2, mode: Mode = "fan_in", seed: Seed = None, name: str = "",
+    dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None, groups: int = 1,
+    fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
+) -> Array:  # fmt: skip
     """The same standard deviation by a normal cut at two of its own: the he_normal of Keras and JAX.
 
     Parameters as in :func:`xavier_uniform` and :func:`variance_scaling`.
@@ -302,11 +242,17 @@ def he_truncated_normal(weight: Weight, *, gain: float = sqrt(2), mode: str = "f
     >>> he_truncated_normal((200, 5000), seed=0).std().round(3)
     np.float32(0.1)
     """
-    return _scaled("truncated_normal", gain, mode, weight)
+    return _draw(
+        "he_truncated_normal", shape, {"gain": gain, "mode": mode},
+        seed, name, dtype, out, layout, groups, fan_in, fan_out, threads,
+    )  # fmt: skip
 
 
-@_initializer
-def lecun_uniform(weight: Weight, *, gain: float = 1.0, mode: str = "fan_in") -> Distribution:
+def lecun_uniform(
+    shape: Shape | None = None, *, gain: float = 1.0, mode: Mode = "fan_in", seed: Seed = None, name: str = "",
+    dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None, groups: int = 1,
+    fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
+) -> Array:  # fmt: skip
     """Uniform on +-gain * sqrt(3 / n), n the fan of the mode: LeCun et al. (1998).
 
     Parameters as in :func:`xavier_uniform` and :func:`variance_scaling`.
@@ -316,11 +262,17 @@ def lecun_uniform(weight: Weight, *, gain: float = 1.0, mode: str = "fan_in") ->
     >>> bool(abs(lecun_uniform((300, 5), seed=0)).max() <= 0.1)
     True
     """
-    return _scaled("uniform", gain, mode, weight)
+    return _draw(
+        "lecun_uniform", shape, {"gain": gain, "mode": mode},
+        seed, name, dtype, out, layout, groups, fan_in, fan_out, threads,
+    )  # fmt: skip
 
 
-@_initializer
-def lecun_normal(weight: Weight, *, gain: float = 1.0, mode: str = "fan_in") -> Distribution:
+def lecun_normal(
+    shape: Shape | None = None, *, gain: float = 1.0, mode: Mode = "fan_in", seed: Seed = None, name: str = "",
+    dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None, groups: int = 1,
+    fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
+) -> Array:  # fmt: skip
     """Normal with standard deviation gain / sqrt(n), n the fan of the mode, not truncated: LeCun et al. (1998).
 
     Parameters as in :func:`xavier_uniform` and :func:`variance_scaling`.
@@ -330,11 +282,17 @@ def lecun_normal(weight: Weight, *, gain: float = 1.0, mode: str = "fan_in") -> 
     >>> lecun_normal((100, 5000), seed=0).std().round(3)
     np.float32(0.1)
     """
-    return _scaled("normal", gain, mode, weight)
+    return _draw(
+        "lecun_normal", shape, {"gain": gain, "mode": mode},
+        seed, name, dtype, out, layout, groups, fan_in, fan_out, threads,
+    )  # fmt: skip
 
 
-@_initializer
-def lecun_truncated_normal(weight: Weight, *, gain: float = 1.0, mode: str = "fan_in") -> Distribution:
+def lecun_truncated_normal(
+    shape: Shape | None = None, *, gain: float = 1.0, mode: Mode = "fan_in", seed: Seed = None, name: str = "",
+    dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None, groups: int = 1,
+    fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
+) -> Array:  # fmt: skip
     """The same standard deviation by a normal cut at two of its own: the lecun_normal of Keras and JAX.
 
     Parameters as in :func:`xavier_uniform` and :func:`variance_scaling`.
@@ -344,7 +302,10 @@ def lecun_truncated_normal(weight: Weight, *, gain: float = 1.0, mode: str = "fa
     >>> lecun_truncated_normal((100, 5000), seed=0).std().round(3)
     np.float32(0.1)
     """
-    return _scaled("truncated_normal", gain, mode, weight)
+    return _draw(
+        "lecun_truncated_normal", shape, {"gain": gain, "mode": mode},
+        seed, name, dtype, out, layout, groups, fan_in, fan_out, threads,
+    )  # fmt: skip
 
 
 glorot_uniform = xavier_uniform
@@ -353,16 +314,16 @@ glorot_truncated_normal = xavier_truncated_normal
 kaiming_uniform = he_uniform
 kaiming_normal = he_normal
 kaiming_truncated_normal = he_truncated_normal
-for _kind in _KINDS:
-    INITIALIZERS[f"glorot_{_kind}"] = INITIALIZERS[f"xavier_{_kind}"]
-    INITIALIZERS[f"kaiming_{_kind}"] = INITIALIZERS[f"he_{_kind}"]
 
 
 # ---- scaled by hand
 
 
-@_initializer
-def uniform(*, bound: float | None = None, low: float | None = None, high: float | None = None) -> Distribution:
+def uniform(
+    shape: Shape | None = None, *, bound: float | None = None, low: float | None = None, high: float | None = None,
+    seed: Seed = None, name: str = "", dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None,
+    groups: int = 1, fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
+) -> Array:  # fmt: skip
     """Uniform on +-bound, or from low to below high, any number of axes.
 
     Parameters
@@ -382,18 +343,17 @@ def uniform(*, bound: float | None = None, low: float | None = None, high: float
     >>> uniform(4, low=0, high=10, seed=0)
     array([1.2135661, 3.2480297, 4.579466 , 7.9165726], dtype=float32)
     """
-    if low is None and high is None:
-        return Distribution("uniform", _number("bound", 1.0 if bound is None else bound))
-    if bound is not None or low is None or high is None:
-        raise TypeError(f"uniform takes bound, or low and high, got bound={bound!r}, low={low!r} and high={high!r}")
-    first, last = _number("low", low, negative=True), _number("high", high, negative=True)
-    if first > last:
-        raise ValueError(f"low must be at most high, got low={low!r} and high={high!r}")
-    return Distribution("range", 0.0, first, last)
+    return _draw(
+        "uniform", shape, {"bound": bound, "low": low, "high": high},
+        seed, name, dtype, out, layout, groups, fan_in, fan_out, threads,
+    )  # fmt: skip
 
 
-@_initializer
-def normal(*, mean: float = 0.0, std: float = 1.0) -> Distribution:
+def normal(
+    shape: Shape | None = None, *, mean: float = 0.0, std: float = 1.0, seed: Seed = None, name: str = "",
+    dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None, groups: int = 1,
+    fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
+) -> Array:  # fmt: skip
     """Normal with a mean and a standard deviation, any number of axes; it reaches 6.66 std, in float64 9.3.
 
     Parameters
@@ -412,11 +372,17 @@ def normal(*, mean: float = 0.0, std: float = 1.0) -> Distribution:
     >>> normal(4, mean=1, std=0.02, seed=0)
     array([0.98102367, 1.0010283 , 0.9942328 , 1.0252113 ], dtype=float32)
     """
-    return Distribution("normal", _number("std", std), mean=_number("mean", mean, negative=True))
+    return _draw(
+        "normal", shape, {"mean": mean, "std": std},
+        seed, name, dtype, out, layout, groups, fan_in, fan_out, threads,
+    )  # fmt: skip
 
 
-@_initializer
-def truncated_normal(*, mean: float = 0.0, std: float = 1.0, low: float = -2.0, high: float = 2.0) -> Distribution:
+def truncated_normal(
+    shape: Shape | None = None, *, mean: float = 0.0, std: float = 1.0, low: float = -2.0, high: float = 2.0,
+    seed: Seed = None, name: str = "", dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None,
+    groups: int = 1, fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
+) -> Array:  # fmt: skip
     """Normal with a mean and a standard deviation before it is cut at mean + low * std and mean + high * std.
 
     One draw an element by the inverse of the distribution function: no rejection, the bounds are kept exactly. The
@@ -441,19 +407,17 @@ def truncated_normal(*, mean: float = 0.0, std: float = 1.0, low: float = -2.0, 
     >>> truncated_normal(4, low=6, high=float("inf"), seed=0)
     array([6.0209727, 6.0634546, 6.098667 , 6.249755 ], dtype=float32)
     """
-    for name, value in (("low", low), ("high", high)):
-        if not isinstance(value, Real) or isinstance(value, (bool, np.bool_)):
-            raise TypeError(f"{name} must be a number, got {value!r}")
-        if isnan(value):
-            raise ValueError(f"{name} must not be NaN, got {value!r}")
-    if not low < high:
-        raise ValueError(f"low must be less than high, got low={low!r} and high={high!r}")
-    middle = _number("mean", mean, negative=True)
-    return Distribution("truncated_normal", _number("std", std), float(low), float(high), middle)
+    return _draw(
+        "truncated_normal", shape, {"mean": mean, "std": std, "low": low, "high": high},
+        seed, name, dtype, out, layout, groups, fan_in, fan_out, threads,
+    )  # fmt: skip
 
 
-@_initializer
-def constant(*, value: complex) -> Distribution:
+def constant(
+    shape: Shape | None = None, *, value: complex, seed: Seed = None, name: str = "", dtype: DTypeLike | None = None,
+    out: Any = None, layout: str | None = None, groups: int = 1, fan_in: int | None = None,
+    fan_out: int | None = None, threads: int | None = None,
+) -> Array:  # fmt: skip
     """The same given value everywhere.
 
     Parameters as in :func:`xavier_uniform`; value : float, finite.
@@ -463,16 +427,17 @@ def constant(*, value: complex) -> Distribution:
     >>> constant(3, value=0.1)
     array([0.1, 0.1, 0.1], dtype=float32)
     """
-    if isinstance(value, Complex) and not isinstance(value, Real):
-        number = complex(value)
-        return Distribution(
-            "constant", complex(*(_number("value", x, negative=True) for x in (number.real, number.imag)))
-        )
-    return Distribution("constant", _number("value", value, negative=True))
+    return _draw(
+        "constant", shape, {"value": value},
+        seed, name, dtype, out, layout, groups, fan_in, fan_out, threads,
+    )  # fmt: skip
 
 
-@_initializer
-def zeros() -> Distribution:
+def zeros(
+    shape: Shape | None = None, *, seed: Seed = None, name: str = "", dtype: DTypeLike | None = None, out: Any = None,
+    layout: str | None = None, groups: int = 1, fan_in: int | None = None, fan_out: int | None = None,
+    threads: int | None = None,
+) -> Array:  # fmt: skip
     """0 everywhere: what Xavier replaces, since it leaves all neurons of a layer alike; and what biases want.
 
     Parameters as in :func:`xavier_uniform`.
@@ -482,11 +447,17 @@ def zeros() -> Distribution:
     >>> zeros(3)
     array([0., 0., 0.], dtype=float32)
     """
-    return Distribution("constant", 0.0)
+    return _draw(
+        "zeros", shape, {},
+        seed, name, dtype, out, layout, groups, fan_in, fan_out, threads,
+    )  # fmt: skip
 
 
-@_initializer
-def random_constant(*, bound: float = 1.0) -> Distribution:
+def random_constant(
+    shape: Shape | None = None, *, bound: float = 1.0, seed: Seed = None, name: str = "",
+    dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None, groups: int = 1,
+    fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
+) -> Array:  # fmt: skip
     """One random value, uniform on +-bound, the same everywhere: it leaves neurons as alike as zeros do.
 
     Parameters as in :func:`xavier_uniform`; bound : float, >= 0.
@@ -496,7 +467,10 @@ def random_constant(*, bound: float = 1.0) -> Distribution:
     >>> random_constant(3, seed=0)
     array([-0.7572868, -0.7572868, -0.7572868], dtype=float32)
     """
-    return Distribution("random_constant", _number("bound", bound))
+    return _draw(
+        "random_constant", shape, {"bound": bound},
+        seed, name, dtype, out, layout, groups, fan_in, fan_out, threads,
+    )  # fmt: skip
 
 
 _GAINS = {
@@ -504,7 +478,7 @@ _GAINS = {
     **{f"conv{d}d": 1.0 for d in (1, 2, 3)},
     **{f"conv_transpose{d}d": 1.0 for d in (1, 2, 3)},
     "tanh": 5 / 3,
-    "relu": sqrt(2),
+    "relu": SQRT_2,
     "selu": 3 / 4,
 }
 
@@ -531,8 +505,8 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     1.3867504905630728
     """
     if nonlinearity == "leaky_relu":
-        slope = 0.01 if param is None else _number("param", param, negative=True)
-        return kernels.exactly(lambda: sqrt(2 / (1 + slope * slope)))
+        slope = 0.01 if param is None else check_number("param", param, negative=True)
+        return kernels.in_default_fp_environment(lambda: sqrt(2 / (1 + slope * slope)))
     if nonlinearity not in _GAINS:
         raise ValueError(f"nonlinearity must be one of {', '.join(_GAINS)}, leaky_relu; got {nonlinearity!r}")
     return _GAINS[nonlinearity]

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from . import kernels
-from .distributions import resolve_dtype, storage
-from .fans import check_shape, fans
-from .fill import Array
+from ._core.dtypes import resolve_dtype
+from ._core.fill import Array
+from ._core.validation import check_shape
+from .fans import fans
 from .table import Table
 
 try:
@@ -158,7 +159,7 @@ def _initializer(
 
 
 def _dtype(dtype: Any) -> np.dtype[Any]:
-    wanted = storage(resolve_dtype(jnp.result_type(float) if dtype is None else dtype))
+    wanted = resolve_dtype(jnp.result_type(float) if dtype is None else dtype).storage
     own: np.dtype[Any] = jax.dtypes.canonicalize_dtype(wanted)
     if own != wanted:
         jnp.empty(0, wanted)  # JAX's warning that it has no other without x64

@@ -15,8 +15,9 @@ PyTorch and JAX take the memory over without a copy; under a JAX distribution on
 from math import prod
 from typing import Any
 
-from .fans import check_shape, fans
-from .streams import derive_key, resolve_seed
+from ._core.stream import derive_key, resolve_seed
+from ._core.validation import check_shape
+from .fans import fans
 from .table import Table
 
 try:

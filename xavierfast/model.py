@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from . import kernels
-from .fans import check_count
-from .fill import Array
-from .streams import Seed, resolve_seed
-from .table import Table, check_out
+from ._core.dtypes import resolve_dtype
+from ._core.fill import Array
+from ._core.stream import Seed, resolve_seed
+from ._core.validation import check_count, check_out
+from .table import Table
 
 __all__ = ["Rule", "check_rules", "first_match", "init"]
 
@@ -99,7 +100,7 @@ def init(
             shape = keywords.pop("shape") if own else target.shape if is_array else target
             tables[name] = Table(shape, **keywords, seed=seed, name=name)
             if is_array:
-                arrays[name] = check_out(target, tables[name].dtype.name, None)
+                arrays[name] = check_out(target, resolve_dtype(target.dtype), None)
         except (TypeError, ValueError, ImportError) as error:
             error.add_note(f"for the tensor {name!r}")
             raise

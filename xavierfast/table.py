@@ -1,49 +1,37 @@
 """An initialised tensor that can be indexed before it exists.
 
-A Table holds what decides its values and none of them: shape, dtype, distribution and key. An index says which elements
-are wanted, as a place in the stream for each axis of the result::
+A Table is a Sampler and a shape: it holds what decides its values, and none of them. An index says which elements are
+wanted, as a position in the stream and a stride for each axis of the result::
 
     t = Table((n, d))             element (i, j) is number i * d + j of the stream
-    t[a:b, 3:7]                   position a * d + 3, shape (b - a, 4), steps (d, 1)
-    t[ids]                        position 0, shape (len(ids), d), steps (d, 1), axis 0 looked up in ids
+    t[a:b, 3:7]                   position a * d + 3, shape (b - a, 4), strides (d, 1)
+    t[ids]                        position 0, shape (len(ids), d), strides (d, 1), axis 0 gathered by ids
 
 so only these are computed, in whole tiles of 256, straight into the result. A shard is a Table whose own shape and
-steps lie within a larger one, whose fans and values it keeps.
+strides lie within a larger one, whose fans and values it keeps.
 """
 
-import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from . import kernels
-from .distributions import (
-    DTYPES,
-    INITIALIZERS,
-    Distribution,
-    Stream,
-    Weight,
-    density,
-    expected_mean,
-    expected_std,
-    format_of,
-    own_parameters,
-    resolve_dtype,
-    storage,
-    stream,
-    support,
-)
-from .fans import check_count, check_shape, fans
-from .fill import Array, Lookup, c_steps, collapse, fill
-from .indexing import BadIndex, Place, locate
-from .recipes import STREAM_VERSION, check_recipe, check_view, int_to_json, to_json
-from .streams import Seed, derive_key, resolve_seed
+from ._core.distributions import Distribution
+from ._core.dtypes import resolve_dtype
+from ._core.fill import Array, Gather, c_strides, collapse, fill
+from ._core.indexing import BadIndex, Selection, select
+from ._core.recipe import check_recipe, check_view, int_to_json, to_json
+from ._core.rules import Fans, Rule, resolve_rule
+from ._core.sampler import Sampler
+from ._core.stream import STREAM_VERSION, Seed, derive_key, resolve_seed
+from ._core.validation import check_count, check_out, check_shape
+from .fans import fans
 
 __all__ = ["Table"]
 
-# Lookups that are converted to places in the stream at a time.
+# Rows that are computed at a time by an iterator, and ids that are converted to positions at a time.
 CHUNK = 1 << 16
 
 
@@ -74,19 +62,17 @@ class Table:
 
     __slots__ = (
         "_distribution",
-        "_dtype",
         "_fans",
-        "_init",
         "_name",
         "_options",
         "_parameters",
         "_position",
+        "_rule",
+        "_sampler",
         "_seed",
         "_shape",
-        "_stream",
-        "_view_steps",
+        "_view_strides",
         "_whole",
-        "key",
     )
 
     def __init__(
@@ -104,29 +90,29 @@ class Table:
         **parameters: Any,
     ) -> None:
         whole = check_shape(shape)
-        init = getattr(init, "__name__", init)
-        function = INITIALIZERS.get(init) if isinstance(init, str) else None
-        if function is None:
-            raise ValueError(f"init must be the name of an initialiser, {', '.join(INITIALIZERS)}; got {init!r}")
-        dtype = resolve_dtype(dtype)
-        if math.prod(whole) * item_size(dtype) >= 1 << 63:
-            raise ValueError(f"an array must have less than 2**63 bytes, got the shape {whole!r} of {dtype}")
-        takes_weight, _ = own_parameters(init)
+        rule = resolve_rule(init)
+        kind = resolve_dtype(dtype)
+        if math.prod(whole) * kind.itemsize >= 1 << 63:
+            raise ValueError(f"an array must have less than 2**63 bytes, got the shape {whole!r} of {kind.name}")
         given = layout is not None or groups != 1 or fan_in is not None or fan_out is not None
-        fan = _resolve_fans(whole, layout, groups, fan_in, fan_out) if takes_weight or given else None
-        weight = (Weight(*fan, dtype.startswith("complex")),) if takes_weight and fan else ()
+        fan = _resolve_fans(whole, layout, groups, fan_in, fan_out) if rule.uses_fans or given else None
         self._seed = resolve_seed(seed)
-        self.key: bytes = derive_key(self._seed, name)
-        distribution, self._stream = kernels.exactly(_draw, function, weight, parameters, dtype, self.key)
+        key = derive_key(self._seed, name)
+        complete = rule.complete(parameters)
+        weight = (Fans(*fan, kind.is_complex),) if rule.uses_fans and fan else ()
+
+        def draw() -> tuple[Distribution, Sampler]:
+            distribution = rule.distribution(*weight, **complete)
+            return distribution, distribution.sampler(kind, key)
+
+        self._distribution, self._sampler = kernels.in_default_fp_environment(draw)
         self._whole = self._shape = whole
-        self._view_steps: tuple[int, ...] | None = None  # of the whole: those of C order
+        self._view_strides: tuple[int, ...] | None = None  # of the whole: those of C order
         self._position = 0
-        self._init: str = init
-        self._parameters = parameters
+        self._rule: Rule = rule
+        self._parameters = complete
         self._options = (layout, groups, fan_in, fan_out)
         self._fans = fan
-        self._distribution = distribution
-        self._dtype: str = dtype
         self._name = name
 
     # ---- what it is
@@ -137,13 +123,13 @@ class Table:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """That of the arrays it gives."""
-        return storage(self._dtype)
+        """The NumPy dtype of the arrays returned."""
+        return self._sampler.dtype.storage
 
     @property
     def dtype_name(self) -> str:
-        """Of `dtype`, which bfloat16 and float8 have without ml_dtypes too."""
-        return self._dtype
+        """The dtype's name; available for bfloat16 and float8 even without ml_dtypes."""
+        return self._sampler.dtype.name
 
     @property
     def ndim(self) -> int:
@@ -155,16 +141,22 @@ class Table:
 
     @property
     def itemsize(self) -> int:
-        return item_size(self._dtype)
+        """Bytes of one element."""
+        return self._sampler.dtype.itemsize
 
     @property
     def nbytes(self) -> int:
-        """Of the array that it would be."""
+        """Bytes of the array that the Table stands for."""
         return self.size * self.itemsize
 
     @property
+    def key(self) -> bytes:
+        """The 32 bytes that seed and name give; they key the stream."""
+        return self._sampler.key
+
+    @property
     def fan_in(self) -> int | None:
-        """Of the whole table, whatever part this is; None where the shape has no fans."""
+        """The fan-in of the whole table, also for a shard; None where the shape has no fans."""
         return self._known_fans[0]
 
     @property
@@ -193,7 +185,7 @@ class Table:
         >>> Table(9, "truncated_normal", mean=5.0, std=0.5, low=-2, high=float("inf"), seed=0).support
         (4.0, inf)
         """
-        return support(self._distribution)
+        return self._distribution.support
 
     @property
     def mean(self) -> complex:
@@ -204,28 +196,27 @@ class Table:
         >>> Table(9, "uniform", low=0, high=3, seed=0).mean
         1.5
         """
-        return expected_mean(self._distribution)
+        return self._distribution.mean
 
     @property
     def std(self) -> float:
         """The standard deviation of the distribution, before the dtype rounds it."""
-        return expected_std(self._distribution, self._dtype)
+        return self._distribution.std(self._sampler.dtype)
 
     def density(self, x: Any) -> Any:
-        """The probability density at `x`; None where all values are alike, and for
-        complex ones.
+        """The probability density at `x`; None where all values are alike, and for complex values.
 
         Examples
         --------
         >>> Table((4, 4), "uniform", bound=0.5, seed=0).density([0.0, 0.25, 0.75])
         array([1., 1., 0.])
         """
-        return None if self._dtype.startswith("complex") else density(self._distribution, np.asarray(x, float))
+        return None if self._sampler.dtype.is_complex else self._distribution.density(np.asarray(x, float))
 
     @property
     def init(self) -> str:
-        """The initialiser's name."""
-        return self._init
+        """The initialiser's name; that of the first author for glorot_* (xavier_*) and kaiming_* (he_*)."""
+        return self._rule.name
 
     @property
     def seed(self) -> int | tuple[int, ...]:
@@ -239,43 +230,15 @@ class Table:
     def __repr__(self) -> str:
         layout, groups, fan_in, fan_out = self._options
         keywords = {
-            "seed": self._seed, "name": self._name, "dtype": self._dtype, "layout": layout, "groups": groups,
-            "fan_in": fan_in, "fan_out": fan_out,
+            "seed": (self._seed, ...), "name": (self._name, ""), "dtype": (self.dtype_name, "float32"),
+            "layout": (layout, None), "groups": (groups, 1), "fan_in": (fan_in, None), "fan_out": (fan_out, None),
+            **{k: (v, self._rule.defaults[k]) for k, v in self._parameters.items()},
         }  # fmt: skip
-        usual = inspect.signature(Table).parameters
-        own = {p.name: p.default for p in own_parameters(self._init)[1]}
-        given = {k: v for k, v in keywords.items() if k == "seed" or v != usual[k].default}
-        given |= {k: v for k, v in self._parameters.items() if v != own[k]}
-        text = "".join(f", {k}={_paste(v)}" for k, v in given.items())
-        whole = f"Table({self._whole!r}, {self._init!r}{text})"
-        if not self.size and self._view_steps is not None:
-            return f"Table.from_recipe({self.recipe!r})"
-        index = self._index_in_whole()
-        return whole if index is None else f"{whole}.shard({index})"
-
-    def _index_in_whole(self) -> str | None:
-        """The index that makes this view of the whole table, None for all of it."""
-        if self._view_steps is None:
-            return None
-        items, left = [], self._position
-        sizes = list(zip(self._shape, self._steps, strict=True))
-        for axis, step in enumerate(c_steps(self._whole)):
-            place, left = divmod(left, step)
-            while sizes and sizes[0][0] == 1:
-                items.append("None")
-                sizes.pop(0)
-            if (
-                sizes
-                and sizes[0][1] % step == 0
-                and 0 <= place + (sizes[0][0] - 1) * (sizes[0][1] // step) < self._whole[axis]
-            ):
-                size, stride = sizes.pop(0)
-                stride //= step
-                stop = place + size * stride
-                items.append(f"slice({place}, {stop if stop >= 0 else None}, {stride})")
-            else:
-                items.append(str(place))
-        return "(" + ", ".join(items + ["None"] * len(sizes)) + ",)"
+        text = "".join(f", {k}={_paste(v)}" for k, (v, default) in keywords.items() if v != default)
+        whole = f"Table({self._whole!r}, {self.init!r}{text})"
+        if self._view_strides is None:
+            return whole
+        return f"<shard of shape {self._shape} at element {self._position} of {whole}>"
 
     def describe(self) -> str:
         """Fans, bound, standard deviation, bytes and key, in lines for a person.
@@ -295,7 +258,7 @@ class Table:
         fan_in, fan_out = self._known_fans
         lines = [
             f"{self!r}",
-            f"shape       {self._shape}, {self.size:,} elements of {self._dtype}, {self.nbytes:,} bytes",
+            f"shape       {self._shape}, {self.size:,} elements of {self.dtype_name}, {self.nbytes:,} bytes",
             f"fans        fan_in {fan_in:,}, fan_out {fan_out:,}" if fan_in is not None else "fans        none",
             f"bound       {self.bound:.9g}" if self.bound is not None else "bound       none",
             *([f"mean        {self.mean:.9g}"] if self.mean else []),
@@ -303,7 +266,7 @@ class Table:
             f"key         {self.key.hex()}, stream version {STREAM_VERSION}",
         ]
         whole = self._whole
-        if own_parameters(self._init)[0] and len(whole) == 2 and whole[0] >= 64 * whole[1] > 0:
+        if self._rule.uses_fans and len(whole) == 2 and whole[0] >= 64 * whole[1] > 0:
             usual = 1 / math.sqrt(whole[1])
             lines += [
                 f"note        for an embedding of {whole[0]:,} rows this is small: nothing sums over rows. Usual are",
@@ -324,17 +287,13 @@ class Table:
         (1, [3, 4], 'normal', {'mean': 0.0, 'std': 0.02}, 7)
         """
         layout, groups, fan_in, fan_out = self._options
-        _, own = own_parameters(self._init)
-        parameters = {p.name: p.default for p in own if p.default is not p.empty} | self._parameters
-        parameters = {k: v for k, v in parameters.items() if v is not None}
-        if self._init == "uniform" and not parameters:
-            parameters = {"bound": self.bound}
+        parameters = {k: to_json(v) for k, v in self._parameters.items() if v is not None}
         recipe: dict[str, Any] = {
             "stream": STREAM_VERSION,
             "shape": list(self._whole),
-            "init": INITIALIZERS[self._init].__name__,
-            "parameters": {k: to_json(v) for k, v in parameters.items()},
-            "dtype": self._dtype,
+            "init": self._rule.name,
+            "parameters": parameters or ({"bound": self.bound} if self._rule.name == "uniform" else {}),
+            "dtype": self.dtype_name,
             "layout": layout,
             "groups": int(groups),
             "fan_in": None if fan_in is None else int(fan_in),
@@ -342,13 +301,13 @@ class Table:
             "seed": [int_to_json(s) for s in self._seed] if isinstance(self._seed, tuple) else int_to_json(self._seed),
             "name": self._name,
         }
-        if self._view_steps is not None:
-            recipe["view"] = {"position": self._position, "shape": list(self._shape), "steps": list(self._steps)}
+        if self._view_strides is not None:
+            recipe["view"] = {"position": self._position, "shape": list(self._shape), "steps": list(self._strides)}
         return recipe
 
     @classmethod
     def from_recipe(cls, recipe: Mapping[str, Any]) -> "Table":
-        """The Table of a recipe, which may come from a stranger.
+        """The Table of a recipe, which may come from an untrusted source.
 
         Raises
         ------
@@ -373,7 +332,7 @@ class Table:
         return self.recipe == other.recipe if isinstance(other, Table) else NotImplemented
 
     def __hash__(self) -> int:
-        return hash((self.key, self._whole, self._dtype, self._distribution, self._position, self._shape))
+        return hash((self.key, self._whole, self.dtype_name, self._distribution, self._position, self._shape))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Table.from_recipe, (self.recipe,)
@@ -388,8 +347,8 @@ class Table:
         return self
 
     @property
-    def _steps(self) -> tuple[int, ...]:
-        return c_steps(self._whole) if self._view_steps is None else self._view_steps
+    def _strides(self) -> tuple[int, ...]:
+        return c_strides(self._whole) if self._view_strides is None else self._view_strides
 
     # ---- elements
 
@@ -443,91 +402,90 @@ class Table:
         """
         if threads is not None:
             threads = check_count("threads", threads)
-        place = self._locate(index)
+        chosen, dtype = self._select(index), self._sampler.dtype
         new = out is None
-        array = np.empty(place.shape, storage(self._dtype)) if new else check_out(out, self._dtype, place.shape)
-        if place.shape != place.flat_shape:  # lookups of several axes as one
-            strides = _strides_as_one(array, place)
-            if strides is None:  # they do not lie evenly in the memory of out
+        array = np.empty(chosen.shape, dtype.storage) if new else check_out(out, dtype, chosen.shape)
+        if chosen.shape != chosen.flat_shape:  # ids of several axes as one
+            memory_strides = _strides_as_one(array, chosen)
+            if memory_strides is None:  # they do not lie evenly in the memory of out
                 array[...] = self.read(index, threads=threads)
                 return array
-            target = np.lib.stride_tricks.as_strided(array, place.flat_shape, strides)
+            target = np.lib.stride_tricks.as_strided(array, chosen.flat_shape, memory_strides)
         else:
             target = array
         if not target.size:
             return array
-        if place.axis is None:
-            steps = None if place.steps == c_steps(place.flat_shape) else place.steps
-            fill(self._stream, self.key, target, place.position, steps, threads=threads, new=new)
+        if chosen.axis is None:
+            strides = None if chosen.strides == c_strides(chosen.flat_shape) else chosen.strides
+            fill(self._sampler, target, chosen.position, strides, threads=threads, new=new)
         else:
-            self._gather(place, target, threads)
+            self._gather(chosen, target, threads)
         return array
 
-    def read_all(self, out: Any, threads: int | None) -> Array:
+    def _read_whole(self, out: Array | None, threads: int | None) -> Array:
         """``read(..., out)`` for an `out` that ``check_out`` has seen, or None."""
         if threads is not None:
             threads = check_count("threads", threads)
-        array: Array = np.empty(self._shape, storage(self._dtype)) if out is None else out
-        fill(self._stream, self.key, array, self._position, self._view_steps, threads=threads, new=out is None)
+        array: Array = np.empty(self._shape, self._sampler.dtype.storage) if out is None else out
+        fill(self._sampler, array, self._position, self._view_strides, threads=threads, new=out is None)
         return array
 
-    def read_flat(self, first: int, out: Array) -> None:
-        """Elements `first`, `first` + 1, ... in C order into a contiguous `out` of one axis, on the caller's thread if
-        it holds less than ``fill.PARALLEL`` bytes; a uint16 one for the bits of bfloat16."""
-        if self._view_steps is None:
-            fill(self._stream, self.key, out, first)
+    def _read_flat(self, first: int, out: Array) -> Array:
+        """Elements `first`, `first` + 1, ... in C order into contiguous bytes, on the caller's thread if there are less
+        than ``fill.PARALLEL_MIN_BYTES`` of them."""
+        numbers = out.view(self._sampler.dtype.bits)
+        if self._view_strides is None:
+            fill(self._sampler, numbers, first)
         else:
-            shape, _, steps = collapse(self._shape, c_steps(self._shape), self._view_steps)
-            self._read_runs(first, out, self._position, shape, steps)
-
-    def equals_flat(self, first: int, data: Array) -> bool:
-        """Whether contiguous bytes are those of elements `first`, `first` + 1, ... in C order."""
-        distribution, form, p, limit = self._stream
-        if self._view_steps is None and not limit:
-            count = data.size // self.itemsize
-            return bool(kernels.equals(distribution, form, self.key, p, kernels.address(data), first, count))
-        return bool((self.bytes_flat(first, np.empty_like(data)) == data).all())
-
-    def bytes_flat(self, first: int, out: Array) -> Array:
-        """``read_flat`` into contiguous bytes."""
-        self.read_flat(first, out.view(np.uint16 if self._dtype == "bfloat16" else storage(self._dtype)))
+            shape, _, strides = collapse(self._shape, c_strides(self._shape), self._view_strides)
+            self._read_runs(first, numbers, self._position, shape, strides)
         return out
 
-    def _read_runs(self, first: int, out: Array, position: int, shape: tuple[int, ...], steps: tuple[int, ...]) -> None:
-        """The rows that `out` cuts by halves, and all between them at once."""
+    def _equals_flat(self, first: int, data: Array) -> bool:
+        """Whether contiguous bytes are those of elements `first`, `first` + 1, ... in C order."""
+        if self._view_strides is None and not self._sampler.dtype.is_small:
+            return self._sampler.equals(kernels.address(data), first, data.size // self.itemsize)
+        return bool((self._read_flat(first, np.empty_like(data)) == data).all())
+
+    def _read_runs(
+        self, first: int, out: Array, position: int, shape: tuple[int, ...], strides: tuple[int, ...]
+    ) -> None:
+        """Rows of a view in C order from element `first` on: those that `out` cuts by halves, and all between them at
+        once."""
         row = math.prod(shape[1:])
         index, skip = divmod(first, row)
         while out.size:
-            place = position + index * steps[0]
+            start = position + index * strides[0]
             whole = 0 if skip else out.size // row
             if whole:
                 count = whole * row
-                fill(self._stream, self.key, out[:count].reshape(whole, *shape[1:]), place, steps)
+                fill(self._sampler, out[:count].reshape(whole, *shape[1:]), start, strides)
             else:
                 count = min(row - skip, out.size)
-                self._read_runs(skip, out[:count], place, shape[1:], steps[1:])
+                self._read_runs(skip, out[:count], start, shape[1:], strides[1:])
             out, index, skip = out[count:], index + max(1, whole), 0
 
-    def _gather(self, place: Place, out: Array, threads: int | None) -> None:
-        axis, steps, position = place.axis or 0, list(place.steps), place.position
-        first_ids = place.ids[0].array
+    def _gather(self, chosen: Selection, out: Array, threads: int | None) -> None:
+        axis, strides = chosen.axis or 0, list(chosen.strides)
+        first_ids = chosen.ids[0].array
         as_it_is = first_ids.dtype == np.int64 and first_ids.flags.c_contiguous and first_ids.flags.aligned
-        if len(place.ids) == 1 and as_it_is:
-            ids, steps[axis], length = place.ids[0]
-            fill(self._stream, self.key, out, position, tuple(steps), Lookup(axis, ids, length), threads=threads)
+        if len(chosen.ids) == 1 and as_it_is:
+            ids, strides[axis], length = chosen.ids[0]
+            gather = Gather(axis, ids, length)
+            fill(self._sampler, out, chosen.position, tuple(strides), gather, threads=threads)
             return
-        steps[axis] = 1
-        arrays = np.broadcast_arrays(*(item.array for item in place.ids))
+        strides[axis] = 1
+        arrays = np.broadcast_arrays(*(item.array for item in chosen.ids))
         before = (slice(None),) * axis
         for first in range(0, out.shape[axis], CHUNK):
             last = min(first + CHUNK, out.shape[axis])
-            places = np.zeros(last - first, np.int64)
-            for array, item in zip(arrays, place.ids, strict=True):
+            positions = np.zeros(last - first, np.int64)
+            for array, item in zip(arrays, chosen.ids, strict=True):
                 part = array.flat[first:last].astype(np.int64)
                 part[part < 0] += item.length
-                places += part * item.step
-            part_out = out[(*before, slice(first, last))]
-            fill(self._stream, self.key, part_out, position, tuple(steps), Lookup(axis, places, 0), threads=threads)
+                positions += part * item.stride
+            part_out, gather = out[(*before, slice(first, last))], Gather(axis, positions, 0)
+            fill(self._sampler, part_out, chosen.position, tuple(strides), gather, threads=threads)
 
     # ---- views
 
@@ -546,50 +504,38 @@ class Table:
         >>> rank.shape, rank.fan_in, bool((rank[3] == t[253]).all())
         ((250, 16), 1000, True)
         """
-        place = self._locate(index)
-        if place.axis is not None:
+        chosen = self._select(index)
+        if chosen.axis is not None:
             raise BadIndex(f"a shard is cut by ints and slices, got {index!r}: index the table itself for an array")
-        return self._view(place.position, place.shape, place.steps)
+        return self._view(chosen.position, chosen.shape, chosen.strides)
 
-    def _view(self, position: int, shape: tuple[int, ...], steps: tuple[int, ...]) -> "Table":
+    def _view(self, position: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> "Table":
         view = object.__new__(Table)
         for slot in Table.__slots__:
             setattr(view, slot, getattr(self, slot))
-        # Steps of axes without a second element, and of empty tables, decide nothing: equal tables have equal ones.
+        # Strides of axes without a second element, and of empty tables, decide nothing: equal tables have equal ones.
         empty = 0 in shape
         view._position, view._shape = 0 if empty else position, shape
-        plain = c_steps(shape)
-        steps = plain if empty else tuple(p if size == 1 else s for size, s, p in zip(shape, steps, plain, strict=True))
-        view._view_steps = None if (shape, view._position, steps) == (self._whole, 0, c_steps(self._whole)) else steps
+        plain = c_strides(shape)
+        if empty:
+            strides = plain
+        else:
+            strides = tuple(p if size == 1 else s for size, s, p in zip(shape, strides, plain, strict=True))
+        is_whole = (shape, view._position, strides) == (self._whole, 0, c_strides(self._whole))
+        view._view_strides = None if is_whole else strides
         return view
 
-    def _locate(self, index: Any) -> Place:
-        return locate(index, self._shape, self._steps, self._position)
+    def _select(self, index: Any) -> Selection:
+        return select(index, self._shape, self._strides, self._position)
 
 
-def _strides_as_one(array: Array, place: Place) -> tuple[int, ...] | None:
-    """Those of an array of a place's flat shape in the same memory, or None where there is none."""
-    axis, count = place.axis or 0, len(place.shape) - len(place.flat_shape) + 1
-    looked_up = slice(axis, axis + count)
-    sizes = array.shape[looked_up]
-    _, strides, _ = collapse(sizes, array.strides[looked_up], c_steps(sizes))
+def _strides_as_one(array: Array, chosen: Selection) -> tuple[int, ...] | None:
+    """The strides in memory of an array of the selection's flat shape in the same memory, or None if none exists."""
+    axis, count = chosen.axis or 0, len(chosen.shape) - len(chosen.flat_shape) + 1
+    gathered = slice(axis, axis + count)
+    sizes = array.shape[gathered]
+    _, strides, _ = collapse(sizes, array.strides[gathered], c_strides(sizes))
     return (*array.strides[:axis], *strides, *array.strides[axis + count :]) if len(strides) == 1 else None
-
-
-def _draw(
-    function: Callable[..., Distribution], weight: tuple[Weight, ...], own: dict[str, Any], dtype: str, key: bytes
-) -> tuple[Distribution, Stream]:
-    distribution = function(*weight, **own)
-    return distribution, stream(distribution, dtype, key)
-
-
-# ---- checks
-
-
-def item_size(dtype: str) -> int:
-    """Bytes of an element; bfloat16 has two, whether or not ml_dtypes is there to say so."""
-    own = format_of(dtype).storage
-    return own.itemsize if own is not None else 2
 
 
 def _resolve_fans(
@@ -603,44 +549,6 @@ def _resolve_fans(
         return fan_in, fan_out
     computed = fans(shape, layout, groups)
     return fan_in or computed[0], fan_out or computed[1]
-
-
-def check_out(out: Any, dtype: str, shape: Any) -> Array:
-    """The array to fill in the memory of `out`, or an error before anything is written."""
-    array: Array = out
-    if not isinstance(out, np.ndarray):
-        try:
-            array = np.asarray(memoryview(out))
-        except (TypeError, ValueError):
-            raise TypeError(f"out must be a NumPy array or a buffer, got {type(out).__name__}") from None
-        if array.dtype.itemsize == 1:  # raw memory: a bytearray, an mmap, shared memory
-            kind = np.dtype(np.uint16) if dtype == "bfloat16" else storage(dtype)
-            try:
-                array = array.view(kind) if shape is None else array.view(kind).reshape(check_shape(shape))
-            except ValueError:
-                asked = "a multiple of" if shape is None else f"{check_shape(shape)} of"
-                raise ValueError(f"out must hold {asked} {dtype}, got {array.nbytes} contiguous bytes") from None
-    own = format_of(dtype).storage
-    if array.dtype is not own and array.dtype.name != dtype and not (dtype == "bfloat16" and array.dtype == np.uint16):
-        known = array.dtype.name in DTYPES
-        hint = " or uint16" if dtype == "bfloat16" else f"; pass dtype={array.dtype.name!r}" if known else ""
-        raise TypeError(f"out must hold {dtype} (the dtype to fill){hint}, got an array of {array.dtype}")
-    if not array.dtype.isnative:
-        raise TypeError(f"out must have this machine's byte order, got {array.dtype.str!r}: fill a native array first")
-    if not array.flags.writeable:
-        raise ValueError("out must be writable, got a read-only array or buffer")
-    if shape is not None and array.shape != shape and array.shape != check_shape(shape):
-        raise ValueError(f"shape and out must agree, got {check_shape(shape)} and an array of {array.shape}")
-    if not array.flags.c_contiguous and array.size:
-        reach = array.itemsize
-        steps = sorted((abs(stride), size) for stride, size in zip(array.strides, array.shape, strict=True))
-        for stride, size in steps:
-            if size > 1 and stride < reach:
-                raise ValueError(
-                    f"out must not overlap itself, got the shape {array.shape} with strides {array.strides}"
-                )
-            reach += (size - 1) * stride
-    return array
 
 
 def _paste(value: Any) -> str:

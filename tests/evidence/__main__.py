@@ -22,7 +22,7 @@ ATTACKS: dict[str, tuple[int, list[str], list[str] | None]] = {
     "interrupts": (3, [], ["4"]),
     "fused": (2, [], ["100000000"]),
     "faults": (6, [], ["rotation by one"]),
-    "mutants": (75, ["--sample", "20"], ["streams", "--sample", "15"]),
+    "mutants": (75, ["--sample", "20"], ["_core.stream", "--sample", "15"]),
     "streams": (20, [], ["--uniforms", "1e8", "--normals", "1e7"]),
     "sanitizers": (35, [], None),
     "builds": (15, [], None),

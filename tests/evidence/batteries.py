@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 
 from xavierfast import Table, kernels
-from xavierfast.streams import derive_key
+from xavierfast._core.stream import derive_key
 
 SEED = 2010
 BLOCK = 1 << 16  # words
@@ -94,7 +94,7 @@ def words() -> Iterator[np.ndarray]:
 def floats() -> Iterator[np.ndarray]:
     table, out, position = Table(1 << 60, "uniform", seed=SEED, name="batteries"), np.empty(BLOCK, np.float32), 0
     while True:
-        table.read_flat(position, out)
+        table._read_flat(position, out)
         bits = np.minimum(np.floor(out * np.float32(1 << 23)), (1 << 23) - 1).astype("<i4")
         yield np.ascontiguousarray(bits.view(np.uint8).reshape(-1, 4)[:, :3])  # four of them are three words
         position += BLOCK

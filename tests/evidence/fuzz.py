@@ -18,7 +18,7 @@ from time import perf_counter
 
 import xavierfast as xf
 from xavierfast import files
-from xavierfast.formats import from_json
+from xavierfast.files.untrusted_json import from_json
 
 REFUSALS = (ValueError, TypeError, OSError, ImportError)
 SECONDS, MEMORY, FILE = 2.0, 1 << 30, 1 << 22

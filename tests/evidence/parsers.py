@@ -34,8 +34,14 @@ with atheris.instrument_imports(include=["xavierfast", "tomllib"]) if CHILD else
     from fuzz import ODD, REFUSALS, SPEC, TOML, mutate_json, paths_in, valid_files
 
     import xavierfast as xf
-    from xavierfast import checks, files, formats, propagation, specs
-    from xavierfast.distributions import DTYPES, INITIALIZERS
+    from xavierfast import files, propagation
+    from xavierfast._core.dtypes import DTYPES
+    from xavierfast._core.rules import RULES
+    from xavierfast.files import formats, specs
+    from xavierfast.files.create import _Plan
+    from xavierfast.files.posix import folder_of
+    from xavierfast.files.reader import tensors_of
+    from xavierfast.files.untrusted_json import from_json
 
 SECONDS, MEMORY, LONGEST = 1.0, 256 << 20, 4096
 TEXTS = ["10Mx128", "1.5Kix2,7", "(3, 4)", "0:25M", "1/4", "4GiB", "1.5TB", "1_000e2", "784,512x3,10", "1000x5"]
@@ -47,7 +53,7 @@ TEXTS = ["10Mx128", "1.5Kix2,7", "(3, 4)", "0:25M", "1/4", "4GiB", "1.5TB", "1_0
 def same(tables) -> None:
     """What was parsed is made again from its own recipes, with the same values."""
     for table in tables:
-        again = xf.Table.from_recipe(formats.from_json(json.dumps(table.recipe).encode()))
+        again = xf.Table.from_recipe(from_json(json.dumps(table.recipe).encode()))
         assert again == table and hash(again) == hash(table), "a recipe that does not come back"
         if view := table.recipe.get("view"):
             ends = [(size - 1) * step for size, step in zip(view["shape"], view["steps"], strict=True)]
@@ -59,7 +65,7 @@ def same(tables) -> None:
 
 
 def npy(path: str) -> None:
-    (tensor,) = checks.tensors_of(path)
+    (tensor,) = tensors_of(path)
     assert formats.npy_header(tensor.shape, "<f4"), "a shape that cannot be written"
 
 
@@ -69,7 +75,7 @@ def safetensors(path: str) -> None:
     for data in (text, struct.pack("<Q", len(text)) + text):
         Path(path).write_bytes(data)
         with contextlib.suppress(*REFUSALS):
-            tensors = checks.tensors_of(path)
+            tensors = tensors_of(path)
             assert all(t.end == u.begin for t, u in itertools.pairwise(tensors)), "tensors that overlap"
         if data is not text:  # whose outcome is the one that counts
             same(files.tables_of(path).values())
@@ -80,14 +86,14 @@ def recipe(path: str) -> None:
 
 
 def plan(path: str) -> None:
-    with files.folder_of(path) as (folder, name):
-        made = files._Plan.read(folder, name.removesuffix(".partial.recipe.json"))
-    assert made is not None and formats.from_json(made.to_json()), "a plan that does not come back"
+    with folder_of(path) as (folder, name):
+        made = _Plan.read(folder, name.removesuffix(".partial.recipe.json"))
+    assert made is not None and from_json(made.to_json()), "a plan that does not come back"
     same(made.tables.values())
 
 
 def index(path: str) -> None:
-    checks.tensors_of(path)
+    tensors_of(path)
 
 
 def spec(path: str) -> None:
@@ -131,7 +137,7 @@ def tables() -> dict[str, xf.Table]:
     own |= {"truncated_normal": {"low": -1.0, "high": 3.0}, "variance_scaling": {"mode": "fan_out", "scale": 0.5}}
     made = {}
     for k, dtype in enumerate(DTYPES):
-        for init in list(INITIALIZERS)[k % 3 :: 3]:
+        for init in list(RULES)[k % 3 :: 3]:
             with contextlib.suppress(*REFUSALS):  # not every dtype has every distribution
                 table = xf.Table((3, 4), init, seed=[k, 2**70][: 1 + k % 2], name="w", dtype=dtype, **own.get(init, {}))
                 made[f"{init} {dtype}"] = table.shard((slice(None, None, -1), 1)) if len(made) % 3 == 1 else table

@@ -46,7 +46,7 @@ FAULTS = {
     "address": {
         "a write behind the memory": "heap-buffer-overflow",
         "a streamed write behind the memory": "in move_lines",
-        "a key of 8 bytes": "heap-buffer-overflow",
+        "a read behind the memory": "heap-buffer-overflow",
         "a misaligned word": "misaligned address",
     },
     "thread": {"two threads at one element": "data race", "two threads stream one line": "in move_lines"},
@@ -91,8 +91,8 @@ def commit(fault: str, level: str) -> None:
             fill(0, N + 1)
         case "a streamed write behind the memory":
             fill(0, N + kernels.TILE, True)
-        case "a key of 8 bytes":
-            fill(0, N, key=bytes(8))
+        case "a read behind the memory":
+            kernel.equals(kernels.UNIFORM, kernels.FLOAT32, bytes(32), (1.0,), address, 0, N + 1)
         case "a misaligned word":
             kernel.values(kernels.UNIFORM, kernels.FLOAT32, (1.0,), address + 1, address, 1)
         case "an unwritten byte":
@@ -108,11 +108,12 @@ def work() -> None:
     import numpy as np
 
     import xavierfast as xf
-    from xavierfast import files, fill
+    from xavierfast import files
+    from xavierfast._core import fill, threads
 
-    fill.PARALLEL = fill.PIECE = 1 << 12
-    fill.SHORT = fill.LONG = 0
-    fill.FASTER_THAN_MEMORY = set(range(7))
+    fill.PARALLEL_MIN_BYTES = fill.PIECE_BYTES = 1 << 12
+    threads.SHORT_SECONDS = threads.LONG_SECONDS = 0
+    fill.FASTER_THAN_MEMORY = set(range(8))
     shape = (131, 100)
     indices = [
         ...,
@@ -151,7 +152,7 @@ def work() -> None:
             assert out.tobytes() == wanted[name].tobytes(), name
 
     for streaming, index in product((1 << 62, 0), indices):
-        fill.STREAMING = streaming
+        fill.STREAMING_MIN_BYTES = streaming
         wanted = {name: table.read(index, threads=1) for name, table in tables.items()}
         with ThreadPoolExecutor(callers) as pool:
             list(pool.map(read, [index] * callers, [wanted] * callers))

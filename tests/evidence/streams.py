@@ -45,7 +45,7 @@ from scipy import stats
 from scipy.special import ndtr
 
 from xavierfast import Table
-from xavierfast.fill import default_threads
+from xavierfast._core.threads import default_threads
 
 SEED = 2010
 BUFFER, BUFFERS = 1 << 16, 64  # values that are counted at a time, and buffers of a piece of work
@@ -238,7 +238,7 @@ def test_patterns(library: ctypes.CDLL, law: Law, dtype: str, n: int) -> dict:
     def work(buffers: range) -> tuple:
         out, counts = np.empty(BUFFER, table.dtype), np.zeros((COPIES, 1 << bits), np.uint64)
         for k in buffers:
-            table.read_flat(k * BUFFER, out)
+            table._read_flat(k * BUFFER, out)
             count_values(pointer(out), ctypes.c_int64(BUFFER), pointer(counts))
         return (counts.sum(0),)
 
@@ -268,7 +268,7 @@ def in_turn(tables: Callable[[int], list[Table]], step: int) -> Callable:
         several = tables(k)
         rows = np.empty((len(several), 256), out.dtype)
         for table, row in zip(several, rows, strict=True):
-            table.read_flat(k * step, row)
+            table._read_flat(k * step, row)
         out.reshape(256, -1)[...] = rows.T
 
     return draw
@@ -304,7 +304,7 @@ def main() -> int:
             table = law.table(1 << 59, dtype, name=title)
 
             def draw(k: int, out: np.ndarray) -> None:
-                table.read_flat(k * BUFFER, out)
+                table._read_flat(k * BUFFER, out)
 
             report(title, n, test_values, library[dtype], law, dtype, draw, n)
 

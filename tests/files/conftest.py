@@ -9,7 +9,7 @@ def small_blocks(monkeypatch):
     """Let small tables have several blocks."""
     from file_support import BLOCK  # not above: where there is no POSIX, this import skips the tests
 
-    monkeypatch.setattr("xavierfast.pieces.BLOCK", BLOCK)
+    monkeypatch.setattr("xavierfast.files.blocks.BLOCK", BLOCK)
 
 
 @pytest.fixture

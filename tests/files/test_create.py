@@ -23,8 +23,8 @@ from file_support import (
 )
 from support import run, same_bits
 
-from xavierfast import Table, pieces
-from xavierfast.files import FormatError, create, estimate, inspect, load, resume, tables_of, verify
+from xavierfast import Table
+from xavierfast.files import FormatError, blocks, create, estimate, inspect, load, resume, tables_of, verify
 
 # ---- create
 
@@ -45,7 +45,7 @@ def raw(table):
     ],
 )
 def test_create(tmp_path, monkeypatch, ml_dtypes, safetensors, shape, dtype, ending, threads):
-    monkeypatch.setattr(pieces, "PARALLEL", 0)
+    monkeypatch.setattr(blocks, "PARALLEL_MIN_BYTES", 0)
     table = Table(shape, "normal", std=0.1, seed=7, name="w", dtype=dtype)
     path = tmp_path / f"t{ending}"
     assert create(path, table, threads=threads) == table.nbytes
@@ -93,7 +93,7 @@ def test_views(tmp_path, ending, index):
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_many_tensors(tmp_path, monkeypatch, safetensors, threads):
-    monkeypatch.setattr(pieces, "PARALLEL", 0)
+    monkeypatch.setattr(blocks, "PARALLEL_MIN_BYTES", 0)
     path = tmp_path / "m.safetensors"
     assert create(path, MIXED, threads=threads) == sum(table.nbytes for table in MIXED.values())
     assert path.read_bytes() == undisturbed(tmp_path / "one", "m.safetensors", MIXED, threads=1)["m.safetensors"]

@@ -1,6 +1,7 @@
 """Disks that fail under a table: full ones, limits, failed fsync, folders that cannot be written or vanish."""
 
 import errno
+import importlib
 import itertools
 import os
 import shutil
@@ -14,8 +15,9 @@ import pytest
 from file_support import FORMATS, SHARD, SHARDED, contents, finish, middle, small, undisturbed, unfinished, whole
 from support import run
 
-from xavierfast import files
 from xavierfast.files import create, estimate, resume, verify
+
+CREATE = importlib.import_module("xavierfast.files.create")  # the module: the package has the function of that name
 
 # ---- full disks and limits
 
@@ -31,7 +33,7 @@ def in_a_small_disk(folder, size, code):
     if not able:
         pytest.skip("this machine cannot mount a small file system")
     prelude = f"""
-        import os, re
+        import os, re, sys
         from errno import ENOSPC, ENOSYS
         from xavierfast import Table, files
         from xavierfast.files import create, resume, verify
@@ -59,7 +61,7 @@ def test_a_full_disk_is_told_before_the_first_byte(tmp_path):
         sharded = {f"w{k}": Table((1000, 256), seed=7, name=f"w{k}") for k in range(5)}
         for promise in (True, False):
             if not promise:
-                files.fallocate = lambda fd, nbytes: ENOSYS
+                sys.modules['xavierfast.files.create'].fallocate = lambda fd, nbytes: ENOSYS
             stat = os.statvfs(".")
             free = stat.f_bavail * stat.f_frsize
             text = full(lambda: create("t.npy", table))
@@ -81,7 +83,7 @@ def test_a_disk_that_fills_meanwhile(tmp_path):
         tmp_path,
         "8m",
         """
-        files.fallocate = lambda fd, nbytes: ENOSYS
+        sys.modules['xavierfast.files.create'].fallocate = lambda fd, nbytes: ENOSYS
 
         def hog(done, total):
             if done == 1 << 20:
@@ -105,7 +107,7 @@ def test_a_disk_that_fills_meanwhile(tmp_path):
 
 def test_a_file_size_limit(tmp_path):
     run(f"""
-        import os, resource
+        import os, resource, sys
         from errno import EFBIG, ENOSYS
         from xavierfast import Table, files
 
@@ -125,7 +127,7 @@ def test_a_file_size_limit(tmp_path):
         limit()
         too_large(lambda: files.create("t.npy", table))
         assert os.listdir() == [], os.listdir()
-        files.fallocate = lambda fd, nbytes: ENOSYS
+        sys.modules['xavierfast.files.create'].fallocate = lambda fd, nbytes: ENOSYS
         too_large(lambda: files.create("t.npy", table))
         assert os.listdir() == [], os.listdir()
         resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
@@ -143,7 +145,7 @@ def test_what_is_written_already_needs_no_room(tmp_path, monkeypatch):
     """On a file system that cannot promise space, which has none left, a part with all its bytes is finished."""
     table = small()
     create(tmp_path / "t.npy", table, rows=(0, table.shape[0]))
-    monkeypatch.setattr(files, "fallocate", lambda fd, nbytes: errno.ENOTSUP)
+    monkeypatch.setattr(CREATE, "fallocate", lambda fd, nbytes: errno.ENOTSUP)
     full = os.statvfs_result([4096, 4096, 1000, 0, 0, 1000, 900, 900, 0, 255])
     monkeypatch.setattr(os, "statvfs", lambda fd: full)
     assert resume(tmp_path / "t.npy") == 0

@@ -16,10 +16,10 @@ except ImportError as error:
         "pip install ."
     ) from error
 
-__all__ = ["address", "equals", "exactly", "fill", "gather", "level", "levels", "values"]
+__all__ = ["address", "equals", "fill", "gather", "in_default_fp_environment", "level", "levels", "values"]
 
 # Must match the enums in kernels.pxi.
-WORDS, CONSTANT, UNIFORM, RANGE, NORMAL, TRUNCATED, WIDE, QUANTILE = range(8)
+WORDS, CONSTANT, UNIFORM, RANGE, NORMAL, TRUNCATED_2SIGMA, TRUNCATED_SYMMETRIC, TRUNCATED_ANY = range(8)
 UINT32, FLOAT32, FLOAT64, FLOAT16, BFLOAT16, COMPLEX64, COMPLEX128 = range(7)
 TILE = 256  # elements that are computed together, at least; threads share the work out in whole tiles
 
@@ -33,7 +33,7 @@ if level not in levels:
 _module = import_module(f"{__name__}.{level}")
 address = _module.address
 equals = _module.equals
-exactly = _cpu.exactly
+in_default_fp_environment = _cpu.in_default_fp_environment
 fill = _module.fill
 gather = _module.gather
 values = _module.values

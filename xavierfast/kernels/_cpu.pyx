@@ -1,7 +1,7 @@
 # Compiled without level flags: it runs before it is known what this CPU can run.
 """Which vector instructions this CPU has and this operating system saves; Python in the default floating point."""
 
-cdef extern from "environment.h" nogil:
+cdef extern from "fp_environment.h" nogil:
     ctypedef struct fenv_t:
         pass
     void enter_default(fenv_t* callers, const void* stream) noexcept
@@ -46,7 +46,7 @@ def levels() -> list:
     return ["portable"] + ["avx2"] * supports_avx2() + ["avx512"] * supports_avx512()
 
 
-def exactly(function, *args, **keywords):
+def in_default_fp_environment(function, *args, **keywords):
     """Call a function in the default floating-point environment, whatever the caller's is."""
     cdef fenv_t callers
     enter_default(&callers, NULL)

@@ -22,7 +22,7 @@ def gather(
     n: int,
     layout: bytes,
     index: bytes,
-    looked_up: int = -1,
+    gathered: int = -1,
     ids: int = 0,
     length: int = 0,
 ) -> None: ...

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from errno import EEXIST, EINTR, EIO, ELOOP, EMLINK, ENOSYS, ENOTSUP, EPERM
 from typing import Any
 
-from .formats import FormatError, from_json
+from .untrusted_json import FormatError, from_json
 
 # Sidecars, plans and indices are read whole.
 LARGEST_JSON = 1 << 28

@@ -14,10 +14,10 @@ from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
-from .distributions import resolve_dtype
-from .fans import check_shape
-from .fill import Array
-from .streams import Seed, resolve_seed
+from ._core.dtypes import resolve_dtype
+from ._core.fill import Array
+from ._core.stream import Seed, resolve_seed
+from ._core.validation import check_shape
 from .table import Table
 
 __all__ = ["variance_scaling_initializer", "xavier_initializer"]
@@ -77,7 +77,7 @@ def variance_scaling_initializer(
         "mode": mode.lower(),
         "distribution": "uniform" if uniform else "truncated_normal",
     }
-    default = resolve_dtype(dtype)
+    default = resolve_dtype(dtype).name
     Table((1, 1), "variance_scaling", seed=0, **drawn)  # raises where the arguments are given
 
     def initializer(shape: Sequence[int], dtype: Any = None, partition_info: Any = None) -> Array:

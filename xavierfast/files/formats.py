@@ -21,10 +21,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .table import Table
+from .._core.validation import MAX_AXES
+from ..table import Table
+from .untrusted_json import FormatError, from_json
 
 __all__ = [
-    "FORMATS", "FormatError", "Image", "Tables", "Tensor", "format_of_path", "from_json", "named", "npy_header",
+    "FORMATS", "FormatError", "Image", "Tables", "Tensor", "format_of_path", "named", "npy_header",
     "read_image", "tables_from_recipes", "write_image",
 ]  # fmt: skip
 
@@ -49,10 +51,6 @@ _BITS = {
     "F6_E3M2": 6, "F4": 4, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U64": 64, "U32": 32, "U16": 16, "U8": 8,
     "BOOL": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
 }  # fmt: skip
-
-
-class FormatError(ValueError):
-    """A file, or a text in it, is not as its format has it."""
 
 
 class Tensor(NamedTuple):
@@ -232,36 +230,15 @@ def _read_tensor(name: str, field: Any, start: int) -> Tensor:
 
 
 def _check_shape(shape: Any, bits: int) -> tuple[int, ...]:
-    if not isinstance(shape, list) or len(shape) > 64 or any(type(n) is not int or not 0 <= n < 1 << 63 for n in shape):
-        raise FormatError(f"a shape must be at most 64 ints from 0 to 2**63 - 1, got {shape!r:.80}")
+    if (
+        not isinstance(shape, list)
+        or len(shape) > MAX_AXES
+        or any(type(n) is not int or not 0 <= n < 1 << 63 for n in shape)
+    ):
+        raise FormatError(f"a shape must be at most {MAX_AXES} ints from 0 to 2**63 - 1, got {shape!r:.80}")
     if math.prod(shape) * bits >= 1 << 66:
         raise FormatError(f"a tensor must have less than 2**63 bytes, got the shape {shape!r:.80}")
     return tuple(shape)
-
-
-def from_json(text: bytes) -> Any:
-    """What a JSON text says; no repeated names, NaN, endless nesting or wrong UTF-8."""
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        fields = dict(pairs)
-        if len(fields) != len(pairs):
-            raise FormatError("JSON objects must not repeat a name")
-        return fields
-
-    def no_constant(name: str) -> Any:
-        raise FormatError(f"JSON has no {name}")
-
-    try:
-        value = json.loads(text.decode(), object_pairs_hook=once, parse_constant=no_constant)
-        if b"\\u" in text:
-            json.dumps(value, ensure_ascii=False).encode()  # or an error: half of a surrogate pair is no character
-        return value
-    except FormatError:
-        raise
-    except RecursionError:
-        raise FormatError("JSON must not be nested so deep") from None
-    except ValueError as error:  # of UTF-8, of the syntax, of ints with thousands of digits
-        raise FormatError(f"not JSON: {error}") from None
 
 
 def named(tables: Tables) -> dict[str, Table]:

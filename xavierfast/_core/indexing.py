@@ -1,4 +1,4 @@
-"""NumPy's indexing, of an array that is not there: from an index, a shape and steps to places in the stream."""
+"""NumPy's indexing, of an array that does not exist: an index, a shape and strides give positions in the stream."""
 
 import math
 from typing import Any, NamedTuple
@@ -7,28 +7,29 @@ import numpy as np
 
 from .fill import Array
 
-__all__ = ["BadIndex", "Ids", "Place", "locate"]
+__all__ = ["BadIndex", "Ids", "Selection", "select"]
 
 
 class BadIndex(IndexError, TypeError):
-    """What cannot index at all: NumPy raises IndexError for it, Python's own sequences TypeError."""
+    """An object that is no index: NumPy raises IndexError for it, Python's own sequences TypeError."""
 
 
 class Ids(NamedTuple):
-    """Indices of an axis, whose steps and length are given; they broadcast with those of others."""
+    """Indices of an axis with its stride and length; they broadcast with those of other axes."""
 
     array: Array
-    step: int
+    stride: int
     length: int
 
 
-class Place(NamedTuple):
-    """Where the elements of a result lie in the stream. Axes that are looked up together are one in flat_shape."""
+class Selection(NamedTuple):
+    """Positions in the stream of the elements of a result. Axes that are gathered together are one in `flat_shape`, to
+    which `strides` belong."""
 
     shape: tuple[int, ...]
     flat_shape: tuple[int, ...]
     position: int
-    steps: tuple[int, ...]
+    strides: tuple[int, ...]
     axis: int | None = None
     ids: tuple[Ids, ...] = ()
 
@@ -60,7 +61,7 @@ def _parts(index: Any) -> list[Any]:
     return parts
 
 
-def locate(index: Any, shape: tuple[int, ...], steps: tuple[int, ...], position: int) -> Place:
+def select(index: Any, shape: tuple[int, ...], strides: tuple[int, ...], position: int) -> Selection:
     parts = _parts(index)
     ellipses = sum(part is Ellipsis for part in parts)
     if ellipses > 1:
@@ -75,17 +76,17 @@ def locate(index: Any, shape: tuple[int, ...], steps: tuple[int, ...], position:
     advanced = any(isinstance(part, (np.ndarray, tuple)) for part in parts)
 
     axis = 0
-    axes: list[tuple[int, int]] = []  # size and step of each axis of the result that is not looked up
+    axes: list[tuple[int, int]] = []  # size and stride of each axis of the result that is not gathered
     ids: list[Ids] = []
-    looked_up: list[int] = []  # the axis of each
-    first: int | None = None  # where among them the looked-up axes begin
-    apart = after = False  # whether anything stands between looked-up axes, or behind one
+    gathered: list[int] = []  # the axis of each
+    first: int | None = None  # where among them the gathered axes begin
+    apart = after = False  # whether anything stands between gathered axes, or behind one
     for part in parts:
         if isinstance(part, (np.ndarray, tuple)) or (advanced and isinstance(part, int)):
             first = len(axes) if first is None else first
             apart = apart or after
             if isinstance(part, tuple) and not part[1]:  # a bare bool: an axis of its own, of one element or none
-                looked_up.append(axis)
+                gathered.append(axis)
                 ids.append(Ids(part[0][0], 0, 1))
                 continue
             for k, array in enumerate(part[0] if isinstance(part, tuple) else [np.asarray(part)]):
@@ -96,8 +97,8 @@ def locate(index: Any, shape: tuple[int, ...], steps: tuple[int, ...], position:
                     )
                 if isinstance(part, int):
                     _check_ids(array, axis, shape[axis])
-                looked_up.append(axis)
-                ids.append(Ids(array, steps[axis], shape[axis]))
+                gathered.append(axis)
+                ids.append(Ids(array, strides[axis], shape[axis]))
                 axis += 1
             continue
         after = first is not None
@@ -105,22 +106,22 @@ def locate(index: Any, shape: tuple[int, ...], steps: tuple[int, ...], position:
             axes.append((1, 0))
         elif part is Ellipsis:
             rest = len(shape) - consumed
-            axes.extend(zip(shape[axis : axis + rest], steps[axis : axis + rest], strict=True))
+            axes.extend(zip(shape[axis : axis + rest], strides[axis : axis + rest], strict=True))
             axis += rest
         elif isinstance(part, slice):
             start, stop, step = part.indices(shape[axis])
             size = len(range(start, stop, step))
-            position += start * steps[axis] if size else 0
-            axes.append((size, step * steps[axis]))
+            position += start * strides[axis] if size else 0
+            axes.append((size, step * strides[axis]))
             axis += 1
         else:
             if not -shape[axis] <= part < shape[axis]:
                 raise IndexError(f"index {part} is out of bounds for axis {axis} with size {shape[axis]}")
-            position += (part + shape[axis] if part < 0 else part) * steps[axis]
+            position += (part + shape[axis] if part < 0 else part) * strides[axis]
             axis += 1
-    sizes, gaps = tuple(size for size, _ in axes), tuple(step for _, step in axes)
+    sizes, kept = tuple(size for size, _ in axes), tuple(step for _, step in axes)
     if first is None:
-        return Place(sizes, sizes, position, gaps)
+        return Selection(sizes, sizes, position, kept)
     try:
         together = np.broadcast_shapes(*(item.array.shape for item in ids))
     except ValueError:
@@ -129,14 +130,14 @@ def locate(index: Any, shape: tuple[int, ...], steps: tuple[int, ...], position:
             f"shape mismatch: indexing arrays could not be broadcast together with shapes {shapes}"
         ) from None
     if math.prod(together):  # NumPy looks at no array where nothing is selected
-        for item, axis in zip(ids, looked_up, strict=True):
+        for item, axis in zip(ids, gathered, strict=True):
             _check_ids(item.array, axis, item.length)
     at = 0 if apart else first
-    return Place(
+    return Selection(
         (*sizes[:at], *together, *sizes[at:]),
         (*sizes[:at], math.prod(together), *sizes[at:]),
         position,
-        (*gaps[:at], 0, *gaps[at:]),
+        (*kept[:at], 0, *kept[at:]),
         at,
         tuple(ids),
     )

@@ -1,5 +1,6 @@
 """Tensors in files, in pieces that a cache holds, on all cores: recomputed, and compared with what is there."""
 
+import random
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
@@ -10,10 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .disk import pread
-from .fill import PARALLEL, Array, check_threads, share_out
+from .._core.fill import PARALLEL_MIN_BYTES, Array
+from .._core.threads import parallel_for
+from .._core.validation import check_threads
+from ..table import Table
 from .formats import Tensor
-from .table import Table
+from .posix import pread
 
 # Bytes of a buffer, which a core's cache holds beside what is copied: 9.4 GB/s of verifying on two cores of a Sapphire
 # Rapids, against 8.7 with half of it, 7.6 with a quarter and 8.1 with twice. Writing does not care.
@@ -79,9 +82,15 @@ class Buffers(threading.local):
         self.read: Array = np.empty(BLOCK, np.uint8)
 
 
+def choose_blocks(pieces: Pieces, sample: int | None) -> list[int] | None:
+    if sample is None or sample >= len(pieces):
+        return None
+    return sorted(random.SystemRandom().sample(range(len(pieces)), sample))
+
+
 def recompute(span: Span, first: int, last: int, buffer: Array) -> Array:
     assert span.table is not None
-    return span.table.bytes_flat(first, buffer[: (last - first) * span.itemsize])
+    return span.table._read_flat(first, buffer[: (last - first) * span.itemsize])
 
 
 def read_piece(span: Span, first: int, last: int, buffer: Array) -> tuple[Array, bool]:
@@ -89,7 +98,7 @@ def read_piece(span: Span, first: int, last: int, buffer: Array) -> tuple[Array,
     assert span.table is not None
     data = buffer[: (last - first) * span.itemsize]
     count = pread(span.fd, data.data, span.tensor.begin + first * span.itemsize)
-    return data[:count], count == data.size and span.table.equals_flat(first, data)
+    return data[:count], count == data.size and span.table._equals_flat(first, data)
 
 
 def for_each(
@@ -117,7 +126,7 @@ def for_each(
 
     if progress is not None:
         progress(0, total)
-    share_out(len(numbers), 1, 1, count if total >= PARALLEL else 1, run)
+    parallel_for(len(numbers), 1, 1, count if total >= PARALLEL_MIN_BYTES else 1, run)
 
 
 # ---- compare

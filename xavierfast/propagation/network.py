@@ -19,23 +19,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, pairwise
 from math import inf, isfinite, log, nan, pi, sqrt
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .distributions import INITIALIZERS
-from .fans import check_count
-from .fill import Array
-from .model import Rule
-from .plots import new_figure
-from .recipes import to_json
-from .streams import Seed, resolve_seed
-from .table import Table
+from .._core.fill import Array
+from .._core.recipe import to_json
+from .._core.rules import RULES
+from .._core.stream import Seed, resolve_seed
+from .._core.validation import check_count
+from ..model import Rule
+from ..table import Table
+from .plots import check_image_path, draw_reports
 
 __all__ = [
-    "ACTIVATIONS", "SCHEMES", "Comparison", "Layer", "Report", "Suggestion", "compare", "explain", "parse_layers",
-    "propagate", "propagate_module", "suggest",
+    "ACTIVATIONS", "MODULES", "SCHEMES", "Comparison", "Layer", "Report", "Suggestion", "compare", "explain",
+    "parse_layers", "propagate", "suggest",
 ]  # fmt: skip
 
 Function = Callable[[Array], Array]
@@ -74,11 +73,11 @@ ACTIVATIONS: dict[str, tuple[Function, Function]] = {
     "linear": (lambda x: x, np.ones_like),
 }
 # PyTorch's modules that act on each element alone.
-_MODULES = (
+MODULES = (
     "CELU", "ELU", "GELU", "Hardsigmoid", "Hardswish", "Hardtanh", "Identity", "LeakyReLU", "LogSigmoid", "Mish",
     "ReLU", "ReLU6", "SELU", "SiLU", "Sigmoid", "Softplus", "Softsign", "Tanh",
 )  # fmt: skip
-_GRID = np.linspace(-20, 20, 4001, dtype=np.float32)  # where f' is looked at for its maximum
+GRID = np.linspace(-20, 20, 4001, dtype=np.float32)  # where f' is looked at for its maximum
 
 SCHEMES: dict[str, Rule] = {
     "zeros": "zeros",
@@ -164,7 +163,7 @@ class Report:
         OSError, ValueError
             For a path that cannot be written, or an ending that matplotlib does not know.
         """
-        _draw({self.init: self}, path)
+        draw_reports({self.init: self}, path)
 
 
 @dataclass(frozen=True)
@@ -194,7 +193,7 @@ class Comparison:
 
     def plot(self, path: str | os.PathLike[str]) -> None:
         """As :meth:`Report.plot`: a row of histograms a scheme, then the variances of all by depth."""
-        _draw(self.reports, path)
+        draw_reports(self.reports, path)
 
 
 class Suggestion(NamedTuple):
@@ -231,7 +230,7 @@ def _grid(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> 
 # ---- forward, backward, and what is measured
 
 
-class _Trace(NamedTuple):
+class Trace(NamedTuple):
     """Of a layer with m neurons, over k samples."""
 
     name: str
@@ -249,8 +248,8 @@ def _weights(widths: Sequence[int], seed: Any, keywords: Mapping[str, Any]) -> l
     return [table.read() for table in tables]
 
 
-def _run(inputs: Array, weights: Sequence[Array], f: Function, slope_of: Function, gradient: Array) -> list[_Trace]:
-    steepest = float(np.nanmax(abs(slope_of(_GRID))))
+def _run(inputs: Array, weights: Sequence[Array], f: Function, slope_of: Function, gradient: Array) -> list[Trace]:
+    steepest = float(np.nanmax(abs(slope_of(GRID))))
     outputs, slopes, traces = [inputs], [], []
     for weight in weights:
         s = outputs[-1] @ weight
@@ -263,12 +262,12 @@ def _run(inputs: Array, weights: Sequence[Array], f: Function, slope_of: Functio
         gradient = gradient * slopes[k]
         weight_gradient = outputs[k].T @ gradient / len(inputs)
         output, slope = outputs[k + 1], slopes[k]
-        traces.append(_Trace(f"layer {k + 1}", weights[k], output, slope, steepest, gradient, weight_gradient))
+        traces.append(Trace(f"layer {k + 1}", weights[k], output, slope, steepest, gradient, weight_gradient))
         gradient = gradient @ weights[k].T
     return traces[::-1]
 
 
-def _report(init: str, activation: str, batch: int, seed: Any, traces: Sequence[_Trace], jacobian: bool) -> Report:
+def make_report(init: str, activation: str, batch: int, seed: Any, traces: Sequence[Trace], jacobian: bool) -> Report:
     layers = tuple(_measure(trace, jacobian) for trace in traces)
     outputs = [trace.output[np.isfinite(trace.output)] for trace in traces]
     gradients = [trace.gradient[np.isfinite(trace.gradient)] for trace in traces]
@@ -278,7 +277,7 @@ def _report(init: str, activation: str, batch: int, seed: Any, traces: Sequence[
     return Report(init, activation, batch, seed, layers, *histograms)
 
 
-def _measure(trace: _Trace, jacobian: bool) -> Layer:
+def _measure(trace: Trace, jacobian: bool) -> Layer:
     name, weight, z, slope, steepest, gradient, weight_gradient, is_dense = trace
     saturated = nan if slope is None else float((abs(slope) < 0.01 * steepest).mean())
     singular = _mean_singular(weight * slope[0]) if jacobian and is_dense and slope is not None else nan
@@ -382,7 +381,7 @@ def propagate(
     gradient = Table((len(x), widths[-1]), "normal", seed=seed, name="gradient").read()
     with np.errstate(all="ignore"):
         traces = _run(x, weights, f, slope_of, gradient)
-        return _report(title, label, len(x), seed, traces, jacobian)
+        return make_report(title, label, len(x), seed, traces, jacobian)
 
 
 def compare(
@@ -529,7 +528,7 @@ def explain(
     Closest to level is xavier_uniform(gain=...
     """
     if plot is not None:
-        _check_plot(plot)
+        check_image_path(plot)
     compared = compare(widths, activation, inits, **keywords)
     if plot is not None:
         compared.plot(plot)
@@ -601,124 +600,6 @@ def parse_layers(text: str) -> tuple[int, ...]:
     return tuple(widths + widths[-1:] if len(parts) == 1 and "x" in text else widths)
 
 
-def propagate_module(model: Any, inputs: Any, *, seed: Seed = 0, jacobian: bool = True) -> Report:
-    """:func:`propagate` for any ``torch.nn.Module``, by hooks: a layer is a module whose weight has two axes or more.
-
-    Its activations are those of the next elementwise module (``Tanh``, ``ReLU``, ...), or its own outputs where another
-    weight comes before one; what functions do, such as ``torch.relu``, is not seen. The neurons of a convolution are
-    its channels. Parameters, their gradients, buffers and torch's generator stay as they are.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        Whose output is a tensor.
-    inputs : torch.Tensor or array
-        What it is called with, finite, samples along the first axis.
-    seed
-        Of the random gradient.
-    jacobian : bool
-        As in :func:`propagate`; dense layers alone have one here.
-
-    Returns
-    -------
-    Report
-        As that of :func:`propagate` where the model is a chain of ``Linear`` and elementwise modules.
-
-    Raises
-    ------
-    TypeError, ValueError, ImportError
-        For what is not as above, or a model that calls no such module.
-
-    Examples
-    --------
-    >>> import torch
-    >>> model = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.Tanh(), torch.nn.Linear(16, 4))
-    >>> report = propagate_module(model, torch.ones(32, 8))
-    >>> [(layer.name, layer.width) for layer in report.layers]
-    [('0', 16), ('2', 4)]
-    """
-    try:
-        import torch
-    except ImportError:
-        raise ImportError("propagate_module needs PyTorch: pip install torch") from None
-    if not isinstance(model, torch.nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    x = torch.as_tensor(inputs)
-    if x.is_floating_point() and not torch.is_tensor(inputs):
-        x = x.to(next((p.dtype for p in model.parameters() if p.is_floating_point()), x.dtype))
-    if not x.ndim or not len(x):
-        raise ValueError(f"inputs must have samples along their first axis, got the shape {tuple(x.shape)}")
-    if x.is_floating_point() and not bool(torch.isfinite(x).all()):
-        raise ValueError("inputs must be finite, got NaN or infinity: clean them first")
-    seed = resolve_seed(seed)
-    elementwise = tuple(getattr(torch.nn, name) for name in _MODULES)
-    names = {module: name for name, module in model.named_modules()}
-    calls: list[SimpleNamespace] = []  # of modules with a weight
-
-    def before(module: Any, args: Any) -> None:  # what acts in place has not acted yet
-        if calls and calls[-1].f is None:
-            call = calls[-1]
-            call.f, call.s, call.dense = module, args[0].detach().clone(), call.dense and args[0] is call.handed
-
-    def after(module: Any, args: Any, output: Any) -> Any:
-        if calls and calls[-1].f is module:
-            calls[-1].z = output.detach().clone()
-        weight = getattr(module, "weight", None)
-        if not torch.is_tensor(weight) or weight.ndim < 2 or isinstance(module, torch.nn.Embedding):
-            return None
-        out = output if output.requires_grad else output.detach().requires_grad_()
-        dense = isinstance(module, torch.nn.Linear) and out.ndim == 2
-        calls.append(
-            SimpleNamespace(module=module, weight=weight, out=out, handed=out.clone(), z=out, f=None, dense=dense)
-        )
-        return calls[-1].handed
-
-    def slope_of(f: Any, s: Any) -> Any:
-        s = s.clone().requires_grad_()
-        return torch.autograd.grad(f.forward(s.clone()).sum(), s)[0]
-
-    def neurons(call: Any, tensor: Any) -> Any:  # (samples, neurons)
-        axis = 1 if hasattr(call.module, "kernel_size") else -1
-        return numpy(tensor.movedim(axis, -1).flatten(0, -2))
-
-    def numpy(tensor: Any) -> Any:
-        return tensor.detach().float().cpu().numpy()
-
-    hooks = [module.register_forward_hook(after) for module in names]
-    hooks += [module.register_forward_pre_hook(before) for module in names if isinstance(module, elementwise)]
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    try:
-        with torch.enable_grad(), torch.random.fork_rng(devices=[]):
-            output = model(x)
-        if not torch.is_tensor(output) or not output.is_floating_point():
-            raise TypeError(f"model must return a tensor of floats, got {type(output).__name__}: wrap it")
-        if not calls:
-            raise ValueError(f"model must call a module whose weight has two axes or more, got {type(model).__name__}")
-        g = torch.from_numpy(Table(tuple(output.shape), "normal", seed=seed, name="gradient").read()).to(output)
-        of = [call.out for call in calls] + [call.weight if call.weight.requires_grad else call.out for call in calls]
-        gradients = torch.autograd.grad(output, of, g, allow_unused=True, materialize_grads=True)
-    finally:
-        for hook in hooks:
-            hook.remove()
-        with torch.no_grad():
-            for buffer, saved in buffers:
-                buffer.copy_(saved)
-    traces = []
-    for call, gradient, of_weight in zip(calls, gradients, gradients[len(calls) :], strict=False):
-        weight = call.weight.transpose(0, 1) if getattr(call.module, "transposed", False) else call.weight
-        with torch.enable_grad():
-            slope = None if call.f is None else neurons(call, slope_of(call.f, call.s))
-            steepest = (
-                nan if call.f is None else float(slope_of(call.f, torch.from_numpy(_GRID).to(call.s)).abs().max())
-            )
-        weight_gradient = numpy(of_weight) / len(x) if call.weight.requires_grad else None
-        traces.append(_Trace(names[call.module], numpy(weight.flatten(1).T), neurons(call, call.z), slope, steepest,
-                             neurons(call, gradient), weight_gradient, call.dense))  # fmt: skip
-    fs = dict.fromkeys(type(call.f).__name__ for call in calls if call.f is not None)
-    with np.errstate(all="ignore"):
-        return _report(type(model).__name__, ", ".join(fs) or "unknown", len(x), seed, traces, jacobian)
-
-
 # ---- checks
 
 
@@ -747,8 +628,8 @@ def _check_rule(init: Any, parameters: Mapping[str, Any]) -> tuple[str, dict[str
     rule = SCHEMES.get(init, init) if isinstance(init, str) else init
     keywords = {**(rule if isinstance(rule, Mapping) else {"init": rule}), **parameters}
     name = keywords["init"] = getattr(keywords.get("init"), "__name__", keywords.get("init"))
-    if not isinstance(name, str) or name not in INITIALIZERS:
-        raise ValueError(f"init must be one of old_heuristic, {', '.join(INITIALIZERS)}; got {name!r}")
+    if not isinstance(name, str) or name not in RULES:
+        raise ValueError(f"init must be one of old_heuristic, {', '.join(RULES)}; got {name!r}")
     for reserved in ("shape", "seed", "name", "dtype"):
         if reserved in keywords:
             raise TypeError(f"parameters must be the initialiser's own, such as gain, got {reserved!r}: leave it out")
@@ -772,57 +653,3 @@ def _check_inputs(inputs: Any, width: int) -> Array:
     if bad:
         raise ValueError(f"inputs must be finite in float32, got {bad} NaN or infinite values: clean or scale them")
     return array
-
-
-def _check_plot(path: Any) -> None:
-    """Before the work: matplotlib, and the folder."""
-    new_figure()
-    folder = os.path.dirname(os.fspath(path))
-    if folder and not os.path.isdir(folder):
-        raise FileNotFoundError(f"a plot must go to a folder that exists, got {os.fspath(path)!r}: make the folder")
-
-
-# ---- pictures
-
-_LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
-
-
-def _draw(reports: Mapping[str, Report], path: str | os.PathLike[str]) -> None:
-    """In the manner of Glorot and Bengio's figures 6 and 7, and below them the variances by depth."""
-    _check_plot(path)
-    shown = {label: report for label, report in reports.items() if 0 < report.layers[0].gradient < inf}
-    figure = new_figure(figsize=(10, 2.6 * len(shown) + 3.9), layout="constrained")
-    axes = figure.subplots(len(shown) + 1, 2, squeeze=False)
-    for (label, report), pair in zip(shown.items(), axes, strict=False):
-        chosen = sorted({round(k) for k in np.linspace(0, len(report.layers) - 1, 6)})
-        for ax, what in zip(pair, ("activations", "gradients"), strict=True):
-            edges, densities = getattr(report, what)
-            for k, layer in enumerate(chosen):
-                x, name = (edges[1:] + edges[:-1]) / 2, report.layers[layer].name
-                ax.plot(x, densities[layer], label=name, **_style(k, len(chosen)))
-            ax.set(title=f"{label}, {report.activation}: {what}", ylabel="density", ylim=(0, None))
-        pair[1].legend(fontsize="small")
-    for ax, name, title in zip(axes[-1], ("std", "gradient"), ("activations", "gradients dC/ds"), strict=True):
-        logs = [0.0]
-        for k, (label, report) in enumerate(reports.items()):
-            stds = np.array([getattr(layer, name) for layer in report.layers])
-            variances = np.where((stds > 0) & (stds < inf), stds, nan) ** 2
-            logs = [*logs, *np.log10(variances[variances > 0])]
-            note = f" (overflow in {report.overflow})" if report.overflow else "" if stds.all() else " (0)"
-            depth = range(1, len(stds) + 1)
-            ax.plot(depth, variances, marker="osv^Dx*P"[k % 8], label=label + note, **_style(k, len(reports)))
-        low, high = min(logs[1:] or logs), max(logs[1:] or logs)
-        margin = max(0.2 + 0.04 * (high - low), 1 - (high - low) / 2)  # two decades or more: what is level looks level
-        ax.set(yscale="log", ylim=(10 ** (low - margin), 10 ** (high + margin)))
-        ax.set_xlim(0.8 - 0.02 * len(stds), 0.2 + 1.02 * len(stds))
-        ax.set(title=f"variance of the {title}", xlabel="layer")
-        ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-    figure.legend(*axes[-1][0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize="small")
-    figure.savefig(path, dpi=100)
-
-
-def _style(k: int, count: int) -> dict[str, Any]:
-    """Apart in grey print too: both lightness and dashes change."""
-    from matplotlib import colormaps
-
-    return {"color": colormaps["viridis"](0.8 * k / max(1, count - 1)), "linestyle": _LINES[k % len(_LINES)]}

@@ -1,15 +1,17 @@
-"""Recipes of Tables: small dicts for JSON, which may come back from a stranger."""
+"""Recipes of Tables: small dicts for JSON, which may come back from an untrusted source."""
 
 import math
 from collections.abc import Mapping
 from numbers import Real
 from typing import Any
 
-from .distributions import DTYPES, INITIALIZERS, own_parameters
+from .dtypes import DTYPES
+from .rules import RULES
+from .stream import STREAM_VERSION
+from .validation import MAX_AXES
 
-__all__ = ["STREAM_VERSION", "check_recipe", "check_view", "int_to_json", "to_json"]
+__all__ = ["check_recipe", "check_view", "int_to_json", "to_json"]
 
-STREAM_VERSION = 1
 _EXACT = 1 << 53  # JSON numbers beyond it lose digits in other languages
 
 
@@ -55,7 +57,7 @@ def _check_fields(what: str, got: Any, types: dict[str, tuple[type, ...]], optio
             raise TypeError(f"{what} field {key!r} must be {names}, got {type(got[key]).__name__}")
 
 
-def _check_ints(what: str, got: list[Any], least: int, most: int = 64) -> tuple[int, ...]:
+def _check_ints(what: str, got: list[Any], least: int, most: int = MAX_AXES) -> tuple[int, ...]:
     if len(got) > most or any(type(item) is not int or not least <= item < 1 << 63 for item in got):
         raise ValueError(f"{what} must be at most {most} ints from {least} to 2**63 - 1")
     return tuple(got)
@@ -71,20 +73,20 @@ def check_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
     _check_fields("recipe", recipe, _RECIPE_TYPES, ("view",))
     fields = {key: value for key, value in recipe.items() if key != "stream"}
     fields["shape"] = _check_ints("recipe field 'shape'", fields["shape"], 0)
-    if fields["init"] not in INITIALIZERS:
-        raise ValueError(f"recipe field 'init' must be one of {', '.join(INITIALIZERS)}, got {fields['init']!r:.80}")
+    if fields["init"] not in RULES:
+        raise ValueError(f"recipe field 'init' must be one of {', '.join(RULES)}, got {fields['init']!r:.80}")
     if fields["dtype"] not in DTYPES:
         raise ValueError(f"recipe field 'dtype' must be one of {', '.join(DTYPES)}, got {fields['dtype']!r:.80}")
     seed = fields["seed"]
     if isinstance(seed, list) and len(seed) > 1 << 12:
         raise ValueError(f"recipe field 'seed' must have at most 4096 ints, got {len(seed)}")
     fields["seed"] = [_seed_from_json(item) for item in seed] if isinstance(seed, list) else _seed_from_json(seed)
-    own = [parameter.name for parameter in own_parameters(fields["init"])[1]]
+    known = RULES[fields["init"]].defaults
     parameters = {}
     for key, value in fields["parameters"].items():
-        if key not in own:
+        if key not in known:
             raise ValueError(
-                f"recipe field 'parameters' for {fields['init']} may hold {', '.join(own)}; got {key!r:.80}"
+                f"recipe field 'parameters' for {fields['init']} may hold {', '.join(known)}; got {key!r:.80}"
             )
         parameters[key] = _from_json(key, value)
     return fields | {"parameters": parameters, "view": recipe.get("view")}

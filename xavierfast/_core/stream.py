@@ -20,7 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-__all__ = ["Seed", "derive_key", "resolve_seed"]
+__all__ = ["STREAM_VERSION", "Seed", "derive_key", "resolve_seed"]
+
+# A change of any value, on any machine, would need another version, and another personalisation of the hash.
+STREAM_VERSION = 1
+PERSON = b"xavierfast v1"
 
 if TYPE_CHECKING:
     Seed = int | Sequence[int] | np.ndarray[Any, Any] | np.random.SeedSequence | np.random.Generator | None
@@ -105,4 +109,4 @@ def derive_key(seed: int | tuple[int, ...], name: str) -> bytes:
     """
     if not isinstance(name, str):
         raise TypeError(f"name must be a str, got {name!r}")
-    return hashlib.blake2b(_encode(seed) + _encode(name), digest_size=32, person=b"xavierfast v1").digest()
+    return hashlib.blake2b(_encode(seed) + _encode(name), digest_size=32, person=PERSON).digest()

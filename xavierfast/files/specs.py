@@ -9,13 +9,13 @@ from fnmatch import fnmatchcase
 from fractions import Fraction
 from typing import Any
 
-from .checks import tensors_of
-from .disk import folder_of, open_file
-from .fans import MOST_AXES
+from .._core.stream import Seed
+from .._core.validation import MAX_AXES
+from ..model import init
+from ..table import Table
 from .formats import FormatError
-from .model import init
-from .streams import Seed
-from .table import Table
+from .posix import folder_of, open_file
+from .reader import tensors_of
 
 __all__ = ["from_spec", "like", "parse_fraction", "parse_range", "parse_shape", "parse_size", "read_spec"]
 
@@ -43,8 +43,8 @@ def parse_shape(text: str) -> tuple[int, ...]:
     ((10000000, 128), (1536, 2), (7,))
     """
     parts = re.split(r"[x,]", text.strip().strip("()[]"), flags=re.IGNORECASE)
-    if len(parts) > MOST_AXES:
-        raise ValueError(f"shape must have at most {MOST_AXES} axes, got {len(parts)}")
+    if len(parts) > MAX_AXES:
+        raise ValueError(f"shape must have at most {MAX_AXES} axes, got {len(parts)}")
     return tuple(map(_parse_number, parts))
 
 

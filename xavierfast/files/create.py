@@ -22,8 +22,11 @@ from operator import index
 from time import perf_counter
 from typing import NamedTuple
 
-from .checks import Figures, Verification, inspect, load, tables_of, verify
-from .disk import (
+from .._core.validation import check_count, check_threads
+from ..table import Table
+from .blocks import BLOCK, Buffers, Pieces, Progress, Span, differences, for_each, read_piece, recompute
+from .formats import FormatError, Image, Tables, format_of_path, named, tables_from_recipes, write_image
+from .posix import (
     exists,
     fallocate,
     folder_of,
@@ -35,22 +38,13 @@ from .disk import (
     remove_temporaries,
     write_small,
 )
-from .fans import check_count
-from .fill import check_threads
-from .formats import FormatError, Image, Tables, format_of_path, named, tables_from_recipes, write_image
-from .pieces import BLOCK, Buffers, Check, Pieces, Progress, Span, differences, for_each, read_piece, recompute
-from .specs import from_spec, like
-from .table import Table
 
 try:
     import fcntl
 except ImportError:
     raise ImportError("xavierfast.files needs a POSIX system: it locks files and writes them with pwrite") from None
 
-__all__ = [
-    "Check", "Estimate", "Figures", "FormatError", "Verification", "create", "estimate", "from_spec", "inspect", "like",
-    "load", "resume", "tables_of", "verify",
-]  # fmt: skip
+__all__ = ["Estimate", "create", "estimate", "resume"]
 
 # Bytes that are written to see how fast a disk is.
 TRIAL = 1 << 28
@@ -331,6 +325,8 @@ def create(
     Examples
     --------
     >>> import numpy as np
+    >>> from xavierfast import Table
+    >>> from xavierfast.files import create, verify
     >>> create("items.npy", Table((1000, 64), seed=7, name="items"))
     256000
     >>> np.load("items.npy", mmap_mode="r").shape, verify("items.npy").ok

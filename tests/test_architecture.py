@@ -1,0 +1,111 @@
+"""Who may import whom, and what an import loads: the rules of the package's rooms."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from support import run
+
+import xavierfast
+
+ROOT = Path(xavierfast.__file__).parent
+FRAMEWORKS = {"torch", "jax", "keras", "dask", "zarr", "matplotlib", "typer", "rich", "fcntl"}
+
+
+def imports_of(path: Path) -> set[str]:
+    """Names of the modules that a file imports at its own import; not those that its functions import later."""
+    package = ("xavierfast", *path.relative_to(ROOT).parts[:-1])
+    found: set[str] = set()
+
+    def visit(node: ast.AST) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+                continue
+            if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+                continue
+            if isinstance(child, ast.Import):
+                found.update(alias.name for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                base = package[: len(package) - child.level + 1] if child.level else ()
+                module = ".".join([*base, *([child.module] if child.module else [])])
+                for alias in child.names:
+                    name = f"{module}.{alias.name}"
+                    found.add(name if is_module(name) else module)
+            visit(child)
+
+    visit(ast.parse(path.read_text()))
+    return found
+
+
+def is_module(name: str) -> bool:
+    path = ROOT.parent.joinpath(*name.split("."))
+    return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
+
+
+def rooms(*names: str) -> list[Path]:
+    return [path for name in names for path in ((ROOT / name).rglob("*.py") if "." not in name else [ROOT / name])]
+
+
+CORE = ("_core", "kernels", "fans.py", "table.py", "initializers.py", "model.py")
+RULES = [
+    (("_core",), ("xavierfast.table", "xavierfast.initializers", "xavierfast.model", "xavierfast.fans")),
+    (CORE, ("xavierfast.files", "xavierfast.torch", "xavierfast.propagation", *FRAMEWORKS)),
+    (("torch", "jax.py", "keras.py", "tf1.py"), ("xavierfast.files", "xavierfast.propagation", "matplotlib", "fcntl")),
+    (("files",), ("xavierfast.torch", "xavierfast.propagation", *(FRAMEWORKS - {"fcntl"}))),
+    (("propagation",), ("xavierfast.files", "xavierfast.torch", *FRAMEWORKS)),
+]
+
+
+@pytest.mark.parametrize(("room", "forbidden"), RULES, ids=["_core", "core", "frameworks", "files", "propagation"])
+def test_imports(room, forbidden):
+    paths = rooms(*room)
+    assert paths
+    for path in paths:
+        for name in imports_of(path):
+            assert not any(name == bad or name.startswith(f"{bad}.") for bad in forbidden), f"{path.name}: {name}"
+
+
+def test_no_circle():
+    """Modules can be put in an order in which each imports only earlier ones."""
+    modules = {}
+    for path in ROOT.rglob("*.py"):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        modules[".".join(("xavierfast", *(parts[:-1] if parts[-1] == "__init__" else parts)))] = path
+    edges = {name: {other for other in imports_of(path) if other in modules} - {name} for name, path in modules.items()}
+    while edges:
+        free = [name for name, needs in edges.items() if not needs & edges.keys()]
+        assert free, f"a circle among {sorted(edges)}"
+        for name in free:
+            del edges[name]
+
+
+def loaded_by(statement: str) -> set[str]:
+    code = f"import sys\n{statement}\nprint(*sys.modules)"
+    return set(run(code).split())
+
+
+def test_what_an_import_loads():
+    loaded = loaded_by(
+        "import numpy\nbefore = set(sys.modules)\nimport xavierfast\nfor m in before: del sys.modules[m]"
+    )
+    ours = {name for name in loaded if name.partition(".")[0] == "xavierfast"}
+    assert not any(name.startswith(("xavierfast.files", "xavierfast.torch", "xavierfast.propagation")) for name in ours)
+    assert not FRAMEWORKS & loaded
+
+
+def test_torch_loads_no_files_and_no_plots():
+    """So that it works where files cannot, as on Windows."""
+    pytest.importorskip("torch")
+    loaded = loaded_by("import xavierfast.torch")
+    bad = ("xavierfast.files", "xavierfast.propagation", "matplotlib")
+    assert not [name for name in loaded if name.startswith(bad)]
+
+
+def test_public_names():
+    """dir() lists the public names, and nothing that was only imported."""
+    assert set(dir(xavierfast)) == {*xavierfast.__all__, "__version__"}
+    for name in ("files", "propagation"):
+        module = __import__(f"xavierfast.{name}", fromlist=["*"])
+        assert dir(module) == sorted(module.__all__)
+    with pytest.raises(AttributeError, match="module 'xavierfast' has no attribute 'Tabel'"):
+        xavierfast.Tabel  # noqa: B018

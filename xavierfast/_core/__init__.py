@@ -1,0 +1,5 @@
+"""From a seed and a name to numbers in memory; it knows no file and no framework.
+
+Read in this order: ``stream`` (seed and name give a key), the includes of ``kernels`` (a key gives words, words give
+values), ``dtypes``, ``distributions``, ``sampler`` (a key, a kernel, its constants), ``fill`` (a sampler and memory).
+"""

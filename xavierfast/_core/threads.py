@@ -1,0 +1,182 @@
+"""Work shared out to threads: pieces of a range, taken from one counter by the caller's thread and by helpers.
+
+The helpers are a small pool of daemon threads that is made on first use. Each thread sizes its pieces to take about
+10 ms, and smaller ones near the end: the GIL is needed once per piece, Ctrl-C is answered within one, and a thread that
+others slow down takes fewer.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from functools import cache
+from math import ceil
+from queue import SimpleQueue
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+__all__ = ["Work", "default_threads", "parallel_for"]
+
+Work = Callable[[int, int], None]
+Task = tuple["Future[None]", Callable[[], None]]
+
+# Seconds that a piece should take.
+SHORT_SECONDS, LONG_SECONDS = 0.005, 0.02
+
+
+# ---- how many threads
+
+
+def default_threads() -> int:
+    """The CPUs that this process may use: its affinity, or its cgroup's quota where that is less.
+
+    ``XAVIERFAST_THREADS`` overrides it.
+    """
+    wanted = os.environ.get("XAVIERFAST_THREADS")
+    if wanted:
+        if not wanted.isdecimal() or int(wanted) < 1:
+            raise ValueError(f"XAVIERFAST_THREADS must be an int >= 1, got {wanted!r}")
+        return int(wanted)
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(usable, _cgroup_quota())
+
+
+@cache
+def _cgroup_quota() -> int:
+    """The number of CPUs that the Linux cgroups of this process allow, rounded up; a large one if they set no limit."""
+    quotas = [1 << 16]
+    try:
+        with open("/proc/self/cgroup") as lines:
+            groups = [line.rstrip("\n").split(":", 2) for line in lines]
+    except OSError:
+        return quotas[0]
+    for _, controllers, path in groups:
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        root = f"/sys/fs/cgroup/{controllers}" if controllers else "/sys/fs/cgroup"
+        while True:  # a quota anywhere above binds too; inside a container the root is the group's own
+            quotas += _read_quota(root + path.rstrip("/"), bool(controllers))
+            if path in ("", "/"):
+                break
+            path = os.path.dirname(path)
+    return max(1, min(quotas))
+
+
+def _read_quota(folder: str, version1: bool) -> list[int]:
+    try:
+        if version1:
+            with open(f"{folder}/cpu.cfs_quota_us") as quota, open(f"{folder}/cpu.cfs_period_us") as period:
+                text = f"{quota.read()} {period.read()}".split()
+        else:
+            with open(f"{folder}/cpu.max") as line:
+                text = line.read().split()
+        return [] if text[0] in ("max", "-1") else [ceil(int(text[0]) / int(text[1]))]
+    except (OSError, ValueError, IndexError):
+        return []
+
+
+# ---- the pool
+
+# Not a ThreadPoolExecutor: if Ctrl-C arrives while one is starting a thread, it loses track of that thread, and the
+# interpreter's exit joins it for ever. These helpers are daemons: others wait for tasks, never for threads.
+_tasks: "SimpleQueue[Task]" = SimpleQueue()
+_helpers = 0
+_pool_lock = threading.RLock()  # reentrant: a signal's handler that runs while the pool grows may fill too
+
+
+def _drop_pool() -> None:
+    """In a forked child: its threads stayed with the parent, and the lock may be held by one of them."""
+    global _tasks, _helpers, _pool_lock
+    _tasks, _helpers, _pool_lock = SimpleQueue(), 0, threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_drop_pool)
+
+
+def _worker(tasks: "SimpleQueue[Task]") -> None:
+    while True:
+        future, work = tasks.get()
+        if future.set_running_or_notify_cancel():
+            try:
+                work()
+            except BaseException as error:
+                future.set_exception(error)
+            else:
+                future.set_result(None)
+        del future, work  # which keep a buffer
+
+
+def _submit(work: Callable[[], None], helpers: int, futures: "list[Future[None]]") -> None:
+    """Give `work` to this number of helpers, or to fewer at interpreter exit, when no thread can start; add their
+    futures."""
+    global _helpers
+    from concurrent.futures import Future  # a sixth of the import time, and only large fills need it
+
+    with _pool_lock:
+        try:
+            while _helpers < helpers:
+                threading.Thread(target=_worker, args=(_tasks,), name=f"xavierfast-{_helpers}", daemon=True).start()
+                _helpers += 1
+        except RuntimeError:
+            pass
+        for _ in range(min(helpers, _helpers)):
+            futures.append(Future())
+            _tasks.put((futures[-1], work))
+
+
+def _wait_all(futures: "list[Future[None]]") -> None:
+    """Wait for every running helper, even through KeyboardInterrupt, since it still writes to memory; then raise the
+    first error."""
+    interrupt: BaseException | None = None
+    while True:
+        try:
+            failed = [future.exception() for future in futures if not future.cancel()]
+            break
+        except BaseException as error:
+            interrupt = error
+    for reason in [interrupt, *failed]:
+        if reason is not None:
+            raise reason
+
+
+def parallel_for(total: int, grain: int, first_size: int, threads: int, work: Work) -> None:
+    """Call ``work(begin, end)`` for pieces of range(total) that begin at multiples of `grain`, from `threads` threads.
+
+    Each thread's first piece has `first_size` items, which is also the least that it takes later. An exception in any
+    thread, KeyboardInterrupt included, stops all threads before it is raised; what was written until then stays.
+    """
+    lock = threading.Lock()
+    begin = 0
+
+    def take_pieces() -> None:
+        nonlocal begin
+        size = first_size
+        try:
+            while True:
+                with lock:
+                    first = begin
+                    if first >= total:
+                        return
+                    piece = min(size, max(first_size, (total - first) // (2 * threads)))
+                    begin = last = min(total, first + max(grain, piece // grain * grain))
+                started = perf_counter()
+                work(first, last)
+                took = perf_counter() - started
+                size = size * 2 if took < SHORT_SECONDS else max(first_size, size // 2) if took > LONG_SECONDS else size
+        except BaseException:
+            begin = total
+            raise
+
+    futures: list[Future[None]] = []
+    try:
+        if threads > 1:
+            _submit(take_pieces, min(threads, -(-total // grain)) - 1, futures)
+        take_pieces()
+    except BaseException:
+        begin = total
+        raise
+    finally:
+        _wait_all(futures)

@@ -1,0 +1,123 @@
+"""Checks of arguments that many functions take: each returns what it accepts in its plainest form, or raises.
+
+An error is a sentence: what is required, what was given, and the way out. It is a TypeError for a wrong kind of
+argument, a ValueError for a wrong value, and comes before any work.
+"""
+
+import operator
+from math import inf, isfinite
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .dtypes import DTYPES, NATIVE, DType
+from .threads import default_threads
+
+if TYPE_CHECKING:
+    from .fill import Array
+
+__all__ = ["MAX_AXES", "check_count", "check_number", "check_out", "check_shape", "check_threads", "dtype_of_out"]
+
+MAX_AXES = 64  # as in NumPy
+
+
+def check_shape(shape: Any) -> tuple[int, ...]:
+    """The shape as a tuple of ints; an int is a shape of one axis."""
+    if type(shape) is tuple and len(shape) <= MAX_AXES and all([type(size) is int and size >= 0 for size in shape]):
+        return shape
+    try:
+        sizes = tuple(shape) if hasattr(shape, "__iter__") and not isinstance(shape, str) else (shape,)
+        checked = tuple(operator.index(size) for size in sizes)
+    except TypeError:
+        raise TypeError(f"shape must be a tuple of ints, got {shape!r}") from None
+    if any(isinstance(size, bool) for size in sizes):
+        raise TypeError(f"shape must be a tuple of ints, got {shape!r}")
+    if len(checked) > MAX_AXES:
+        raise ValueError(f"shape must have at most {MAX_AXES} axes, got {len(checked)}")
+    if any(size < 0 for size in checked):
+        raise ValueError(f"shape must not have negative sizes, got {shape!r}")
+    return checked
+
+
+def check_count(name: str, value: Any) -> int:
+    """An int >= 1."""
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None:
+        raise TypeError(f"{name} must be an int >= 1, got {value!r}")
+    if number < 1:
+        raise ValueError(f"{name} must be at least 1, got {value!r}")
+    if number >= 1 << 63:
+        raise ValueError(f"{name} must be less than 2**63, got {value!r:.80}")
+    return number
+
+
+def check_threads(threads: int | None) -> int:
+    """A number of threads; None stands for as many as this process may use."""
+    return default_threads() if threads is None else check_count("threads", threads)
+
+
+def check_number(name: str, value: object, *, negative: bool = False) -> float:
+    """A finite real number, >= 0 unless negative ones are allowed."""
+    if type(value) is float and 0 <= value < inf:
+        return value
+    if not isinstance(value, Real) or isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = inf
+    if not isfinite(number) or (number < 0 and not negative):
+        raise ValueError(f"{name} must be finite{'' if negative else ' and >= 0'}, got {value!r:.80}")
+    return number
+
+
+def dtype_of_out(out: Any) -> Any:
+    """The dtype to fill where none is given: that of an array that has one of ours, else float32."""
+    if not isinstance(out, np.ndarray):
+        return "float32"
+    return out.dtype if out.dtype in NATIVE or out.dtype.name in DTYPES else "float32"
+
+
+def check_out(out: Any, dtype: DType, shape: Any) -> "Array":
+    """The array to fill in the memory of `out`."""
+    array: Array = out
+    if not isinstance(out, np.ndarray):
+        try:
+            array = np.asarray(memoryview(out))
+        except (TypeError, ValueError):
+            raise TypeError(f"out must be a NumPy array or a buffer, got {type(out).__name__}") from None
+        if array.dtype.itemsize == 1:  # raw memory: a bytearray, an mmap, shared memory
+            try:
+                array = array.view(dtype.bits)
+                array = array if shape is None else array.reshape(check_shape(shape))
+            except ValueError:
+                asked = "a multiple of" if shape is None else f"{check_shape(shape)} of"
+                raise ValueError(f"out must hold {asked} {dtype.name}, got {array.nbytes} contiguous bytes") from None
+    if dtype.is_small or (array.dtype is not dtype.written and array.dtype != dtype.written):
+        fits = array.dtype.name == dtype.name
+    else:
+        fits = True  # bfloat16 as uint16 too
+    if not fits:
+        known = array.dtype.name in DTYPES
+        hint = " or uint16" if dtype.name == "bfloat16" else f"; pass dtype={array.dtype.name!r}" if known else ""
+        raise TypeError(f"out must hold {dtype.name} (the dtype to fill){hint}, got an array of {array.dtype}")
+    if not array.dtype.isnative:
+        raise TypeError(f"out must have this machine's byte order, got {array.dtype.str!r}: fill a native array first")
+    if not array.flags.writeable:
+        raise ValueError("out must be writable, got a read-only array or buffer")
+    if shape is not None and array.shape != shape and array.shape != check_shape(shape):
+        raise ValueError(f"shape and out must agree, got {check_shape(shape)} and an array of {array.shape}")
+    if not array.flags.c_contiguous and array.size:
+        reach = array.itemsize
+        strides = sorted((abs(stride), size) for stride, size in zip(array.strides, array.shape, strict=True))
+        for stride, size in strides:
+            if size > 1 and stride < reach:
+                raise ValueError(
+                    f"out must not overlap itself, got the shape {array.shape} with strides {array.strides}"
+                )
+            reach += (size - 1) * stride
+    return array

@@ -1,0 +1,145 @@
+"""Files recomputed and compared: which rows of a table on disk differ from its recipe."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from .._core.fill import Array
+from .._core.validation import check_count, check_threads
+from .blocks import Check, Pieces, Progress, Span, choose_blocks, differences, ranges_of
+from .formats import Tables, format_of_path, named, npy_header
+from .posix import folder_of, open_file, pwrite
+from .reader import opened, tables_of
+
+__all__ = ["Verification", "verify"]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What :func:`verify` found."""
+
+    tensors: tuple[Check, ...]
+    nbytes: int  # that were recomputed and compared
+    extra: int = 0  # bytes behind the last tensor
+
+    @property
+    def ok(self) -> bool:
+        return not self.extra and not any(check.differ or check.problem for check in self.tensors)
+
+
+def verify(
+    path: str | os.PathLike[str],
+    recipe: Tables | str | os.PathLike[str] | None = None,
+    *,
+    tensor: str | None = None,
+    sample: int | None = None,
+    report: str | os.PathLike[str] | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Verification:
+    """Recompute a table on disk and say which of its rows differ.
+
+    Parameters
+    ----------
+    path : str or path
+        A file that :func:`create` made, a set of shards by its index or by the name that it was created with, or any
+        other .npy, .safetensors or .bin file: which rows has training not touched?
+    recipe : Table, mapping of names to Tables, or path, optional
+        What it should be, or a file that knows; by default what it says itself, or its sidecar.
+    tensor : str, optional
+        Look at this one alone.
+    sample : int, optional
+        Look at so many blocks of 1 MiB, chosen at random.
+    report : str or path, optional
+        Write a .npy file of bools there, one a row of the one tensor: whether it differs. It must not exist.
+    threads, progress
+        As in :func:`create`.
+
+    Returns
+    -------
+    Verification
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no file, or no recipe for it.
+    FormatError
+        If the header or the recipe is not as it should be.
+    OSError, TypeError, ValueError
+        As in :func:`create`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xavierfast import Table
+    >>> from xavierfast.files import create, verify
+    >>> create("trained.npy", Table((1000, 64), seed=7, name="items"))
+    256000
+    >>> trained = np.load("trained.npy", mmap_mode="r+")
+    >>> trained[[3, 10, 11, 12]] += 0.5
+    >>> found = verify("trained.npy")
+    >>> found.ok, found.tensors[0].differ, found.tensors[0].ranges
+    (False, 4, ((3, 4), (10, 13)))
+    """
+    check_threads(threads)
+    if sample is not None:
+        sample = check_count("sample", sample)
+    expected = None if recipe is None else tables_of(recipe) if isinstance(recipe, str | os.PathLike) else named(recipe)
+    with opened(path) as files:
+        spans, checks, extra = [], [], 0
+        wanted: set[str] = set()
+        for file in files:
+            tables = file.recorded() if expected is None else expected
+            entries = file.entries(tables)
+            wanted |= tables.keys()
+            extra += max(0, file.size - max([len(file.image.header), *(entry.tensor.end for entry in entries)]))
+            for entry in entries:
+                if tensor not in (None, entry.tensor.name):
+                    continue
+                if entry.problem:
+                    checks.append(Check(entry.tensor.name, entry.tensor.rows, 0, problem=entry.problem))
+                else:
+                    spans.append(entry.span())
+        names = {check.name for check in checks} | {span.tensor.name for span in spans}
+        if tensor is not None and not names:
+            raise ValueError(f"tensor must be the name of one in the file, got {tensor!r}")
+        if tensor is None:
+            checks += [Check(name, 0, 0, problem="it is missing") for name in sorted(wanted - names)]
+        pieces = Pieces(spans)
+        chosen = choose_blocks(pieces, sample)
+        with _row_report(report, spans) as mark:
+            found = differences(pieces, threads, progress, chosen, mark)
+    return Verification((*(difference.check() for difference in found), *checks), pieces.bytes_of(chosen), extra)
+
+
+@contextmanager
+def _row_report(path: str | os.PathLike[str] | None, spans: list[Span]) -> Iterator[Callable[[Array], None] | None]:
+    """A function that marks rows in a .npy file of bools."""
+    if path is None:
+        yield None
+        return
+    if len(spans) != 1:
+        raise ValueError(f"a report is of the rows of one tensor, got {len(spans)}: choose one with tensor=")
+    if format_of_path(os.fspath(path)) != ".npy":
+        raise ValueError(f"a report is a .npy file, got {os.fspath(path)!r}")
+    rows = spans[0].tensor.rows
+    header = npy_header((rows,), "|b1")
+    if len(header) + rows >= 1 << 63:
+        raise ValueError(f"a report of {rows:,} rows is larger than a file can be")
+    with folder_of(path) as (folder, name):
+        fd = open_file(folder, name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        try:
+            os.ftruncate(fd, len(header) + rows)
+
+            def write(differ: Array) -> None:
+                for first, last in ranges_of(differ):
+                    pwrite(fd, memoryview(b"\1" * (last - first)), len(header) + first)
+
+            yield write
+            pwrite(fd, memoryview(header), 0)
+        except BaseException:
+            os.unlink(name, dir_fd=folder)
+            raise
+        finally:
+            os.close(fd)

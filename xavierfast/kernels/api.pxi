@@ -1,0 +1,100 @@
+# The seam to Python: addresses, lengths and positions; no NumPy.
+
+cdef stream_t stream_of(int distribution, int form, bytes key, tuple parameters) except *:
+    cdef stream_t s
+    cdef const unsigned char* k = key
+    cdef int j
+    if len(key) != 32 or len(parameters) > MAX_PARAMETERS:
+        raise ValueError(f"a key has 32 bytes and a kernel at most {MAX_PARAMETERS} constants, got {len(key)} and {len(parameters)}")
+    s.distribution = distribution
+    s.form = form
+    for j in range(8):
+        s.key[j] = k[4 * j] | k[4 * j + 1] << 8 | k[4 * j + 2] << 16 | <uint32_t> k[4 * j + 3] << 24
+    for j in range(len(parameters)):
+        s.p[j] = parameters[j]
+    return s
+
+
+def address(array):
+    """Where the first element of an array lies; seven times as fast as its __array_interface__."""
+    cdef Py_buffer view
+    PyObject_GetBuffer(array, &view, PyBUF_STRIDES)
+    PyBuffer_Release(&view)
+    return <uintptr_t> view.buf
+
+
+def fill(int distribution, int form, bytes key, tuple parameters, uintptr_t out, uint64_t position, uint64_t n, bint streaming=False):
+    """Write elements position .. position + n - 1 of a stream to the contiguous memory at address `out`."""
+    cdef stream_t s = stream_of(distribution, form, key, parameters)
+    cdef fenv_t callers
+    with nogil:
+        enter_default(&callers, &s)
+        fill_contiguous(&s, <char*> out, position, n, streaming)
+        leave_default(&callers)
+
+
+def equals(int distribution, int form, bytes key, tuple parameters, uintptr_t data, uint64_t position, uint64_t n):
+    """Whether the contiguous memory at address `data` holds elements position .. position + n - 1 of a stream."""
+    cdef stream_t s = stream_of(distribution, form, key, parameters)
+    cdef fenv_t callers
+    cdef bint same
+    with nogil:
+        enter_default(&callers, &s)
+        same = equals_contiguous(&s, <const char*> data, position, n)
+        leave_default(&callers)
+    return same
+
+
+def gather(
+    int distribution, int form, bytes key, tuple parameters, uintptr_t out, int64_t position, uint64_t n,
+    bytes layout, bytes index, int gathered=-1, uintptr_t ids=0, int64_t length=0,
+):
+    """Write n elements, in C order from `index` on, to strided memory: index (i, j, ...) is element
+    position + i * steps[0] + j * steps[1] + ... of the stream, or ids[i] instead of i for the gathered axis.
+
+    `layout` holds shape, strides in bytes and steps in elements; it, `index` and the memory at `ids` are int64s.
+    """
+    cdef stream_t s = stream_of(distribution, form, key, parameters)
+    cdef bytearray place = bytearray(index)
+    cdef axes_t axes
+    axes.ndim = <int> (len(index) // 8)
+    axes.shape = <const int64_t*> <const char*> layout
+    axes.strides = axes.shape + axes.ndim
+    axes.steps = axes.strides + axes.ndim
+    axes.gathered = gathered
+    axes.ids = <const int64_t*> ids
+    axes.length = length
+    cdef int64_t* at = <int64_t*> <char*> place
+    cdef fenv_t callers
+    with nogil:
+        enter_default(&callers, &s)
+        gather_elements(&s, &axes, <char*> out, position, n, at)
+        leave_default(&callers)
+
+
+def values(int distribution, int form, tuple parameters, uintptr_t words, uintptr_t out, uint64_t tiles):
+    """Write what given words stand for, whole tiles of them: the map of a distribution without the generator."""
+    cdef stream_t s = stream_of(distribution, form, bytes(32), parameters)
+    cdef int64_t size = tile_size(form)
+    cdef uint64_t k
+    cdef fenv_t callers
+    with nogil:
+        enter_default(&callers, &s)
+        for k in range(tiles):
+            write_values(&s, <const uint32_t*> words + k * TILE, <char*> out + <int64_t> k * size)
+        leave_default(&callers)
+
+
+def fused_all(uintptr_t a, uintptr_t b, uintptr_t c, uintptr_t out, uint64_t n):
+    """Write fused(a[k], b[k], c[k]) for n float32s at these addresses: how this level multiplies and adds."""
+    cdef const float* x = <const float*> a
+    cdef const float* y = <const float*> b
+    cdef const float* z = <const float*> c
+    cdef float* result = <float*> out
+    cdef fenv_t callers
+    cdef uint64_t k
+    with nogil:
+        enter_default(&callers, result)
+        for k in range(n):
+            result[k] = fused(x[k], y[k], z[k])
+        leave_default(&callers)

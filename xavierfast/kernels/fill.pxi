@@ -1,0 +1,146 @@
+# Tiles into memory: contiguous fills, streaming past the caches, and the comparison with what memory holds.
+
+cdef struct stream_t:
+    int distribution, form
+    uint32_t key[8]
+    double p[MAX_PARAMETERS]  # what the values' functions say
+
+
+cdef inline int tile_size(int form) noexcept nogil:
+    """Bytes."""
+    return TILE * 2 if form == FLOAT16 or form == BFLOAT16 else TILE * 4
+
+
+cdef inline int tile_elements(int form) noexcept nogil:
+    return QUARTER if form == COMPLEX128 else HALF if form == FLOAT64 or form == COMPLEX64 else TILE
+
+
+cdef void write_values(const stream_t* s, const uint32_t* w, void* out) noexcept nogil:
+    """The elements that a tile of words stands for."""
+    cdef float v[TILE]
+    cdef float* f = <float*> out if s.form == FLOAT32 else v
+    cdef double* d = <double*> out
+    cdef int j
+    if s.form == COMPLEX64 or s.form == COMPLEX128:
+        if s.distribution == CONSTANT and s.form == COMPLEX64:
+            for j in range(TILE):
+                (<float*> out)[j] = <float> s.p[j & 1]
+        elif s.distribution == CONSTANT:
+            for j in range(HALF):
+                d[j] = s.p[j & 1]
+        elif s.form == COMPLEX64:
+            complex64(w, s.distribution, s.p, <float*> out)
+        else:
+            complex128(w, s.distribution, s.p, d)
+        return
+    if s.form == FLOAT64:
+        if s.distribution == UNIFORM:
+            uniform64(w, s.p, d)
+        elif s.distribution == RANGE:
+            range64(w, s.p, d)
+        elif s.distribution == NORMAL:
+            normal64(w, s.p, d)
+        elif s.distribution == TRUNCATED_ANY:
+            quantile64(w, s.p, d)
+        else:
+            for j in range(HALF):
+                d[j] = s.p[0]
+        return
+    if s.distribution == UNIFORM:
+        uniform32(w, s.p, f)
+    elif s.distribution == RANGE:
+        range32(w, s.p, f)
+    elif s.distribution == NORMAL:
+        normal32(w, s.p, f)
+    elif s.distribution == TRUNCATED_2SIGMA:
+        truncated32(w, s.p, f)
+    elif s.distribution == TRUNCATED_SYMMETRIC:
+        wide32(w, s.p, f)
+    elif s.distribution == TRUNCATED_ANY:
+        quantile32(w, s.p, f)
+    else:
+        for j in range(TILE):
+            f[j] = <float> s.p[0]
+    if s.form != FLOAT32:
+        round16(v, s.form, <int16_t*> out)
+
+
+cdef inline void write_tile(const stream_t* s, uint64_t tile, void* out) noexcept nogil:
+    """All elements of one tile."""
+    cdef uint32_t w[TILE]
+    if s.form == UINT32:
+        chacha8(s.key, tile, <uint32_t*> out)
+        return
+    if s.distribution != CONSTANT:
+        chacha8(s.key, tile, w)
+    write_values(s, w, out)
+
+
+cdef void stream_tiles(const stream_t* s, char* out, uint64_t tile, uint64_t tiles) noexcept nogil:
+    """Whole tiles past the caches, in whole lines: what a batch leaves of its last line goes before the next batch."""
+    cdef scratch_t scratch[1 + BATCH]
+    cdef char* batch = <char*> &scratch[1]
+    cdef int64_t size = tile_size(s.form), left, whole
+    cdef uint64_t count, k
+    left = -<int64_t> (-<uintptr_t> out % LINE)  # below 0: what the first batch has before the first whole line
+    if left:
+        write_tile(s, tile, batch)
+        memcpy(out, batch, -left)
+        out -= left
+    while tiles:
+        count = min(tiles, <uint64_t> BATCH)
+        for k in range(count):
+            write_tile(s, tile + k, batch + <int64_t> k * size)
+        whole = (left + <int64_t> count * size) & -LINE
+        move_lines(out, batch - left, whole)
+        memcpy(batch - LINE, batch + <int64_t> count * size - LINE, LINE)
+        left += <int64_t> count * size - whole
+        out += whole
+        tile += count
+        tiles -= count
+    memcpy(out, batch - left, left)
+    move_fence()
+
+
+cdef void fill_contiguous(const stream_t* s, char* out, uint64_t position, uint64_t n, bint streaming) noexcept nogil:
+    cdef scratch_t scratch
+    cdef uint64_t elements = tile_elements(s.form), tile = position // elements, skip = position % elements, count
+    cdef size_t size = tile_size(s.form) // elements
+    cdef bint aligned = <uintptr_t> out % size == 0
+    while n:
+        count = min(elements - skip, n)
+        if count < elements or not (aligned or streaming):
+            write_tile(s, tile, &scratch)
+            memcpy(out, <char*> &scratch + skip * size, count * size)
+            out += count * size
+            skip = 0
+        elif streaming:
+            count = n // elements
+            stream_tiles(s, out, tile, count)
+            tile += count - 1
+            count *= elements
+            out += count * size
+        else:
+            write_tile(s, tile, out)
+            out += count * size
+        tile += 1
+        n -= count
+
+
+cdef bint equals_contiguous(const stream_t* s, const char* data, uint64_t position, uint64_t n) noexcept nogil:
+    cdef scratch_t scratch[BATCH]
+    cdef uint64_t elements = tile_elements(s.form), tile = position // elements, skip = position % elements
+    cdef uint64_t tiles, count, k
+    cdef size_t size = tile_size(s.form) // elements
+    while n:
+        tiles = min((skip + n + elements - 1) // elements, <uint64_t> BATCH)
+        for k in range(tiles):
+            write_tile(s, tile + k, <char*> &scratch + k * elements * size)
+        count = min(tiles * elements - skip, n)
+        if memcmp(<char*> &scratch + skip * size, data, count * size):
+            return False
+        data += count * size
+        tile += tiles
+        skip = 0
+        n -= count
+    return True

@@ -1,0 +1,119 @@
+"""Pictures, of the extra ``plot``."""
+
+import os
+from collections.abc import Mapping
+from math import inf, nan
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from ..files import Figures
+    from .network import Report
+
+
+__all__ = ["plot_histogram"]
+
+
+def new_figure(**keywords: Any) -> Any:
+    """A matplotlib figure that no window shows."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ImportError("a plot needs matplotlib: pip install 'xavierfast[plot]'") from None
+    return Figure(**keywords)
+
+
+def plot_histogram(figures: "Figures", path: str | os.PathLike[str]) -> None:
+    """Draw what :func:`xavierfast.files.inspect` measured of a tensor against the density that its recipe asks for.
+
+    Parameters
+    ----------
+    figures : Figures
+    path : str or path
+        Of an image; its ending says which kind: .png, .svg, .pdf.
+
+    Raises
+    ------
+    ImportError
+        Without matplotlib.
+    ValueError
+        If there is nothing to draw, or for an ending that matplotlib does not know.
+
+    Examples
+    --------
+    >>> from xavierfast import Table
+    >>> from xavierfast.files import create, inspect
+    >>> create("weights.npy", Table((1000, 64), seed=7))
+    256000
+    >>> plot_histogram(*inspect("weights.npy"), "weights.png")
+    """
+    if not sum(figures.histogram):
+        raise ValueError(f"a plot needs numbers, got none in {figures.name!r} of {figures.dtype}")
+    edges = np.linspace(*figures.edges, len(figures.histogram) + 1)
+    width = edges[1] - edges[0]
+    heights = np.array(figures.histogram) / (sum(figures.histogram) * width)
+    figure = new_figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.bar(edges[:-1], heights, width, align="edge", alpha=0.6, label=f"measured, std {figures.std:.4g}")
+    if figures.table is not None:
+        margin = 0.1 * (edges[-1] - edges[0])
+        x = np.linspace(edges[0] - margin, edges[-1] + margin, 1001)
+        ideal = figures.table.density(x)
+        if ideal is not None:
+            axes.plot(x, ideal, color="black", label=f"{figures.table.init}, std {figures.table.std:.4g}")
+    axes.set(title=f"{figures.name or 'table'} {figures.shape} {figures.dtype}", xlabel="weight", ylabel="density")
+    axes.legend()
+    figure.savefig(path)
+
+
+def check_image_path(path: Any) -> None:
+    """Before the work: matplotlib, and the folder."""
+    new_figure()
+    folder = os.path.dirname(os.fspath(path))
+    if folder and not os.path.isdir(folder):
+        raise FileNotFoundError(f"a plot must go to a folder that exists, got {os.fspath(path)!r}: make the folder")
+
+
+_LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
+
+
+def draw_reports(reports: Mapping[str, "Report"], path: str | os.PathLike[str]) -> None:
+    """In the manner of Glorot and Bengio's figures 6 and 7, and below them the variances by depth."""
+    check_image_path(path)
+    shown = {label: report for label, report in reports.items() if 0 < report.layers[0].gradient < inf}
+    figure = new_figure(figsize=(10, 2.6 * len(shown) + 3.9), layout="constrained")
+    axes = figure.subplots(len(shown) + 1, 2, squeeze=False)
+    for (label, report), pair in zip(shown.items(), axes, strict=False):
+        chosen = sorted({round(k) for k in np.linspace(0, len(report.layers) - 1, 6)})
+        for ax, what in zip(pair, ("activations", "gradients"), strict=True):
+            edges, densities = getattr(report, what)
+            for k, layer in enumerate(chosen):
+                x, name = (edges[1:] + edges[:-1]) / 2, report.layers[layer].name
+                ax.plot(x, densities[layer], label=name, **_style(k, len(chosen)))
+            ax.set(title=f"{label}, {report.activation}: {what}", ylabel="density", ylim=(0, None))
+        pair[1].legend(fontsize="small")
+    for ax, name, title in zip(axes[-1], ("std", "gradient"), ("activations", "gradients dC/ds"), strict=True):
+        logs = [0.0]
+        for k, (label, report) in enumerate(reports.items()):
+            stds = np.array([getattr(layer, name) for layer in report.layers])
+            variances = np.where((stds > 0) & (stds < inf), stds, nan) ** 2
+            logs = [*logs, *np.log10(variances[variances > 0])]
+            note = f" (overflow in {report.overflow})" if report.overflow else "" if stds.all() else " (0)"
+            depth = range(1, len(stds) + 1)
+            ax.plot(depth, variances, marker="osv^Dx*P"[k % 8], label=label + note, **_style(k, len(reports)))
+        low, high = min(logs[1:] or logs), max(logs[1:] or logs)
+        margin = max(0.2 + 0.04 * (high - low), 1 - (high - low) / 2)  # two decades or more: what is level looks level
+        ax.set(yscale="log", ylim=(10 ** (low - margin), 10 ** (high + margin)))
+        ax.set_xlim(0.8 - 0.02 * len(stds), 0.2 + 1.02 * len(stds))
+        ax.set(title=f"variance of the {title}", xlabel="layer")
+        ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    figure.legend(*axes[-1][0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize="small")
+    figure.savefig(path, dpi=100)
+
+
+def _style(k: int, count: int) -> dict[str, Any]:
+    """Apart in grey print too: both lightness and dashes change."""
+    from matplotlib import colormaps
+
+    return {"color": colormaps["viridis"](0.8 * k / max(1, count - 1)), "linestyle": _LINES[k % len(_LINES)]}

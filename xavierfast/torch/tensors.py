@@ -1,0 +1,121 @@
+"""PyTorch tensors as memory: strided, sharded over a mesh, of any dtype that tables have."""
+
+import ctypes
+import mmap
+import sys
+from string import ascii_lowercase
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .._core.dtypes import DTYPES, resolve_dtype
+from .._core.fill import Array
+from .._core.validation import check_out
+from ..table import Table
+
+__all__ = ["as_array", "dtype_of", "fill_", "layout_of", "local_part"]
+
+# Bytes. New memory in pages of 4 KiB takes longer to touch than to fill; NumPy asks for huge ones from here on too.
+HUGE_PAGES_MIN_BYTES = 1 << 22
+PAGE = mmap.PAGESIZE
+MADV_HUGEPAGE = 14
+
+
+def dtype_of(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def layout_of(ndim: int) -> str | None:
+    """PyTorch's: out, in, receptive field."""
+    return "oi" + ascii_lowercase.replace("i", "").replace("o", "").replace("b", "")[: ndim - 2] if ndim > 1 else None
+
+
+def local_part(tensor: Tensor) -> tuple[Tensor, Any]:
+    """What of a tensor this process holds, and its index in the whole."""
+    placements = getattr(tensor, "placements", None)
+    if placements is None:
+        return tensor, ...
+    part: Tensor = tensor.to_local()  # type: ignore[attr-defined]
+    mesh = tensor.device_mesh  # type: ignore[attr-defined]
+    if mesh.get_coordinate() is None:
+        return part, (slice(0, 0),) * tensor.ndim
+    index = [range(size) for size in tensor.shape]
+    # FSDP over tensor parallelism says _StridedShard of what it cuts last, although its axis of the mesh comes first.
+    order = sorted(range(len(placements)), key=lambda axis: hasattr(placements[axis], "split_factor"))
+    for axis in order:
+        placement = placements[axis]
+        if placement.is_replicate():
+            continue
+        if not hasattr(placement, "dim"):
+            raise ValueError(f"a DTensor to fill must be sharded or replicated, got {placements!r}")
+        dim, rank = placement.dim % tensor.ndim, mesh.get_local_rank(axis)
+        step = -(-len(index[dim]) // mesh.size(axis))  # as torch.chunk cuts
+        index[dim] = index[dim][rank * step : (rank + 1) * step]
+    return part, tuple(slice(i.start, i.stop) for i in index)
+
+
+def as_array(tensor: Tensor) -> Array:
+    """A tensor's memory as NumPy sees it: the bits, where it has no such dtype."""
+    if tensor.device.type != "cpu":
+        raise ValueError(f"a tensor to fill must be on the CPU, got one on {tensor.device}: initialise, then move it")
+    dtype = dtype_of(tensor)
+    if dtype not in DTYPES:
+        raise TypeError(f"a tensor to fill must hold one of {', '.join(DTYPES)}, got {tensor.dtype}")
+    tensor = tensor.detach()
+    if tensor.nbytes >= HUGE_PAGES_MIN_BYTES and tensor.is_contiguous():
+        _advise_huge_pages(tensor)
+    if dtype == "bfloat16":
+        return tensor.view(torch.uint16).numpy()
+    if tensor.itemsize == 1:
+        return tensor.view(torch.uint8).numpy().view(DTYPES[dtype].storage)
+    return tensor.numpy()
+
+
+def _advise_huge_pages(tensor: Tensor) -> None:
+    """Ask Linux for pages of 2 MiB, where the memory has not been touched yet."""
+    madvise = getattr(ctypes.CDLL(None), "madvise", None) if sys.platform == "linux" else None
+    if madvise is not None:
+        begin = -(-tensor.data_ptr() // PAGE) * PAGE
+        end = (tensor.data_ptr() + tensor.nbytes) // PAGE * PAGE
+        madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), MADV_HUGEPAGE)
+
+
+def fill_(tensor: Tensor, table: Table, *, threads: int | None = None) -> Tensor:
+    """Write a Table, or a shard of one, to a tensor.
+
+    Parameters
+    ----------
+    tensor : torch.Tensor
+        On the CPU, of the table's shape and dtype, in whatever strides. Of a DTensor each rank fills its own shard.
+    table : Table
+    threads : int, optional
+        As in :func:`xavierfast.xavier_uniform`.
+
+    Returns
+    -------
+    torch.Tensor
+        `tensor`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the tensor is not as above. Nothing is written then.
+
+    Examples
+    --------
+    >>> table = Table((10**9, 64), seed=7, name="items")
+    >>> rank = fill_(torch.empty(1000, 64), table.shard(slice(5000, 6000)))
+    >>> bool((rank.numpy()[3] == table[5003]).all())
+    True
+    """
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"tensor must be a torch.Tensor, got {type(tensor).__name__}")
+    if tuple(tensor.shape) != table.shape or dtype_of(tensor) != table.dtype_name:
+        raise ValueError(f"tensor and table must agree, got {tensor.dtype} {tuple(tensor.shape)} and {table!r}")
+    if tensor.is_meta:
+        raise ValueError("a tensor to fill must have memory, got one on meta: use materialize_ for modules")
+    part, index = local_part(tensor)
+    table.read(index, check_out(as_array(part), resolve_dtype(table.dtype_name), None), threads=threads)
+    torch.autograd.graph.increment_version(part)
+    return tensor
