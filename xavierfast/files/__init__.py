@@ -1,7 +1,7 @@
 """Tables on disk: written at disk speed, resumable after any crash, verifiable bit for bit.
 
-``create`` writes them, ``resume`` finishes what a crash has interrupted, ``verify`` recomputes and compares,
-``inspect`` measures, ``load`` and ``tables_of`` read. It needs a POSIX system.
+``create`` writes tables, ``resume`` finishes a file after a crash, ``verify`` recomputes a file and compares,
+``inspect`` measures its values, ``load`` and ``tables_of`` read it. The package needs a POSIX system.
 """
 
 from .blocks import Check

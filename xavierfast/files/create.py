@@ -1,15 +1,15 @@
-"""Tables on disk: written at the disk's speed, finished after whatever happens, and proved to be what they claim.
+"""Creation of tables on disk: written at the disk's speed, and finished after any crash.
 
-Any element can be computed again, so a file needs no journal: to verify is to recompute and compare, to resume is to
-verify and to write what differs. Until it is whole and on the disk, a table has another name::
+Every element can be computed again, so a file needs no journal. Verifying means to recompute and compare; resuming
+means to verify and rewrite the blocks that differ. Until a table is complete and on the disk, it has another name::
 
     items.npy.partial               the table, reserved in full, locked by who writes it
     items.npy.partial.recipe.json   what it will be: enough to finish it without the command that began it
     items.npy                       there at once and whole, by a rename after fsync
     items.npy.recipe.json           the recipe, where the format has no room for it (.npy, .bin)
 
-Bytes go through buffers that a cache holds: a memory map would cost the page faults, and a full disk would kill the
-process (SIGBUS). Safetensors that are cut into shards of at most some size are so many files and their index.
+Data is written from buffers that fit in a core's cache. A memory map would cost page faults, and a full disk would
+kill the process (SIGBUS). With `max_shard_size`, safetensors are split into several files and an index.
 """
 
 import json
@@ -46,15 +46,15 @@ except ImportError:
 
 __all__ = ["Estimate", "create", "estimate", "resume"]
 
-# Bytes that are written to see how fast a disk is.
+# Bytes written to measure the speed of a disk.
 TRIAL = 1 << 28
 
 
-# ---- one file that is being made
+# ---- one unfinished file
 
 
 class _Target:
-    """A file of a plan: what it shall hold, and its ``.partial`` while that is open."""
+    """One file of a plan: the tables that it is to hold, and the descriptor of its ``.partial`` while that is open."""
 
     def __init__(self, name: str, tables: dict[str, Table]) -> None:
         self.name = name
@@ -69,7 +69,7 @@ class _Target:
         return [Span(self.fd, tensor, table, 0, table.size, table.itemsize) for tensor, table in tables]
 
     def claim(self, folder: int, how: int, lock: int) -> None:
-        """Open the partial file and lock it, or say who is in the way."""
+        """Open and lock the partial file, or raise an error if another process is using it."""
         try:
             self.fd = open_file(folder, self.partial, os.O_RDWR | how)
         except FileExistsError:
@@ -80,7 +80,7 @@ class _Target:
         self.fresh = bool(how & os.O_EXCL)
 
     def refuse_publisher(self, folder: int) -> None:
-        """Raise BlockingIOError while the process that gave the file its name is at the other files of its plan."""
+        """Raise BlockingIOError while the process that renamed this file is still renaming the others of its plan."""
         if exists(folder, self.name) == "a file":
             with suppress(FileNotFoundError, PermissionError):
                 fd = open_file(folder, self.name, os.O_RDONLY)
@@ -90,7 +90,7 @@ class _Target:
                     os.close(fd)
 
     def check_places(self, folder: int, force: bool) -> None:
-        """Raise an error if another process has meanwhile taken the partial file's name or the final one."""
+        """Raise an error if another process has removed or replaced the partial file, or created the final one."""
         if not exists(folder, self.partial):
             raise FileNotFoundError(ENOENT, "it was removed meanwhile", self.partial)
         if not is_open(folder, self.partial, self.fd):
@@ -99,7 +99,7 @@ class _Target:
             raise FileExistsError(EEXIST, "it appeared meanwhile", self.name)
 
     def reserve(self) -> None:
-        """All of its bytes, so that a full disk is told before the first is written."""
+        """Reserve space for the whole file, so that a full disk is reported before the first byte is written."""
         need, have = self.image.nbytes, os.fstat(self.fd)
         if have.st_size > need:
             os.ftruncate(self.fd, need)
@@ -108,7 +108,7 @@ class _Target:
         code = fallocate(self.fd, need)
         free = os.statvfs(self.fd)
         room = free.f_bavail * free.f_frsize + have.st_blocks * 512
-        if code in (ENOSYS, ENOTSUP):  # a file system that cannot promise
+        if code in (ENOSYS, ENOTSUP):  # this file system cannot reserve space
             code = ENOSPC if room < need else 0
             if not code:
                 os.ftruncate(self.fd, need)
@@ -118,7 +118,7 @@ class _Target:
     def sync(self, folder: int) -> None:
         try:
             os.fsync(self.fd)
-        except OSError as error:  # what reached the disk is unknown for ever: a second fsync would lie
+        except OSError as error:  # some bytes may be lost, and a second fsync would still report success
             os.unlink(self.partial, dir_fd=folder)
             raise OSError(error.errno, f"{error.strerror}: fsync failed, so the file was removed", self.name) from error
 
@@ -134,7 +134,7 @@ def _lock(fd: int, how: int, name: str) -> None:
     except BlockingIOError:
         raise BlockingIOError(EAGAIN, "another process is writing it", name) from None
     except OSError as error:
-        if error.errno not in (ENOSYS, ENOTSUP, ENOLCK):  # a file system without locks
+        if error.errno not in (ENOSYS, ENOTSUP, ENOLCK):  # these mean a file system without locks
             raise
 
 
@@ -144,7 +144,7 @@ def _write_piece(span: Span, first: int, last: int, buffers: Buffers) -> None:
 
 
 def _repair_piece(span: Span, first: int, last: int, buffers: Buffers) -> int:
-    """The bytes that had to be written."""
+    """Write a piece if it is missing or wrong; return the number of bytes written."""
     if read_piece(span, first, last, buffers.read)[1]:
         return 0
     _write_piece(span, first, last, buffers)
@@ -155,7 +155,7 @@ def _repair_piece(span: Span, first: int, last: int, buffers: Buffers) -> int:
 
 
 class _Plan:
-    """What ``create`` was asked for: `path`'s files, in the folder that is open."""
+    """The files that one call of ``create`` makes in an open folder, and the arguments that it was given."""
 
     def __init__(self, name: str, tables: Tables, max_shard_size: int | None, force: bool) -> None:
         self.name = name
@@ -176,7 +176,7 @@ class _Plan:
         index = f"{name}.index.json"
         self.index = index if len(groups) > 1 else None
         self.sidecar = f"{name}.recipe.json" if self.ending != ".safetensors" else None
-        # One file where a set was, or a set where one file was: readers would prefer what is there.
+        # If a single file replaces a set of shards, or a set a single file, readers might prefer the old one.
         self.superseded = None if self.sidecar else name if self.index else index
 
     def to_json(self) -> bytes:
@@ -186,7 +186,7 @@ class _Plan:
 
     @classmethod
     def read(cls, folder: int, name: str) -> "_Plan | None":
-        """That of an unfinished file, which may be a stranger's; None without one."""
+        """Read the plan of an unfinished file, which may be untrusted; return None if there is no plan."""
         try:
             fields = read_json(folder, f"{name}.partial.recipe.json")
         except FileNotFoundError:
@@ -196,7 +196,10 @@ class _Plan:
         return cls(name, tables_from_recipes(fields["tables"]), fields["max_shard_size"], bool(fields["force"]))
 
     def refuse_finished(self, folder: int) -> None:
-        """Raise FileExistsError for a name that is taken, unless it may be replaced and can be."""
+        """Raise FileExistsError for a final name that is taken, unless `force` allows its replacement.
+
+        Only files and symlinks can be replaced. A sidecar that already holds the same recipe is no obstacle.
+        """
         beside = [name for name in (self.index, self.sidecar, self.superseded) if name]
         for name in [target.name for target in self.targets] + beside:
             found = exists(folder, name)
@@ -204,7 +207,7 @@ class _Plan:
                 raise FileExistsError(EEXIST, f"{found} is there, and only force replaces it", name)
 
     def refuse_unfinished(self, folder: int) -> None:
-        """The same for what an earlier creation has left."""
+        """Raise FileExistsError for files that an earlier creation has left, unless `force` allows their removal."""
         for name in [target.partial for target in self.targets] + [self.file]:
             found = exists(folder, name)
             if found and not (self.force and found == "a file"):
@@ -212,14 +215,14 @@ class _Plan:
                 raise FileExistsError(EEXIST, f"what is there is {message}", name)
 
     def _same_sidecar(self, folder: int, name: str) -> bool:
-        """Whether a file is no more than the record of a removed table that is now made again."""
+        """Whether `name` is the sidecar that a removed table left behind, with the recipe of the new table."""
         try:
             return name == self.sidecar and read_json(folder, name) == next(iter(self.tables.values())).recipe
         except (OSError, ValueError):
             return False
 
     def write_file(self, folder: int) -> None:
-        """Hosts that write parts of one table may all try."""
+        """Write the plan's file, or accept an equal one: each host that writes a part of one table may call this."""
         try:
             write_small(folder, self.file, self.to_json(), False)
             self.written = True
@@ -232,8 +235,8 @@ class _Plan:
         return isinstance(other, _Plan) and self.to_json() == other.to_json()
 
     def publish(self, folder: int, sync: bool) -> None:
-        """Give the finished files their names: what describes them first, what they supersede last."""
-        open_targets = [target for target in self.targets if target.fd >= 0]  # the others have their names
+        """Give the finished files their names: sidecar first, then files, then index; superseded files go last."""
+        open_targets = [target for target in self.targets if target.fd >= 0]  # the others already have their names
         for target in open_targets:
             target.check_places(folder, self.force)
         remove_temporaries(folder, [name for name in (self.file, self.sidecar, self.index) if name])
@@ -258,7 +261,7 @@ class _Plan:
 
 
 def _groups(tables: dict[str, Table], most: int | None) -> list[dict[str, Table]]:
-    """In their order, as many at a time as fit; one that is larger by itself."""
+    """Split the tables, in their order, into groups of at most `most` bytes; a larger table gets its own group."""
     groups: list[dict[str, Table]] = [{}]
     filled = 0
     for name, table in tables.items():
@@ -287,25 +290,27 @@ def create(
     Parameters
     ----------
     path : str or path
-        Ends in .npy or .bin (one table) or .safetensors (one or many). The folder must exist.
+        The file to write: .npy or .bin for one table, .safetensors for one or many. The folder must exist.
     tables : Table, or mapping of names to Tables
         ``xavierfast.init(..., lazy=True)`` makes such a mapping.
     rows : (int, int), optional
-        Write these rows alone, of one table, from the first to before the last; it stays a ``.partial`` until
-        :func:`resume` has filled what is missing. Any number of hosts may write parts of one file on shared storage, in
-        any order and again. Give all of them the same seed.
+        Write only these rows of the file's one table, from the first to before the last. The file stays a ``.partial``
+        until :func:`resume` has filled in the rest. Any number of hosts may write parts of one file on shared storage,
+        in any order and repeatedly, provided that their tables have the same seed.
     shard : (int, int), optional
-        As `rows`: part k of n about equal ones, k from 1 to n.
+        Like `rows`, but part k of n about equal parts, given as (k, n) with k from 1 to n.
     max_shard_size : int, optional
-        Bytes of tensors in a file; more go to files of their own, with the index that Hugging Face's tools read.
+        The most bytes of tensors in one .safetensors file. Larger models are split into several files, with the index
+        that Hugging Face's tools read; a tensor that is larger than this gets a file to itself.
     force : bool
-        Replace what exists, which stays whole until the new file is.
+        Replace an existing file, which stays intact until the new one is complete.
     sync : bool
-        Wait until all is on the disk before the file gets its name. Without it a loss of power may leave a hollow file.
+        Wait until all bytes are on the disk before the file gets its name. Otherwise a power failure may leave a file
+        of the right name and size without all of its contents.
     threads : int, optional
         As in :func:`xavier_uniform`.
     progress : callable, optional
-        Called as ``progress(done, total)``, in bytes, from any thread but one at a time.
+        Called as ``progress(done, total)``, both in bytes, from any thread but never from two at once.
 
     Returns
     -------
@@ -315,12 +320,13 @@ def create(
     Raises
     ------
     FileExistsError
-        For what exists, and what another process is writing.
+        If a file of this name exists, finished or unfinished, or another process has just begun to write it.
     OSError
-        For all that the system refuses: the disk is too full (told before the first byte), the folder is read-only.
-        What was written stays for :func:`resume`.
+        If the system refuses an operation: another process is writing the file (BlockingIOError), the folder is
+        read-only, or the disk is too full, which is detected before the first byte is written. Everything written so
+        far stays for :func:`resume`.
     TypeError, ValueError
-        For arguments that are not as above.
+        If an argument is not as described above.
 
     Examples
     --------
@@ -367,28 +373,29 @@ def resume(
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> int:
-    """Finish what :func:`create` began: recompute all, write what differs, give the file its name.
+    """Finish a file that :func:`create` began: recompute it, write the blocks that differ, give it its name.
 
     Parameters
     ----------
     path, sync, threads, progress
         As in :func:`create`.
     tables, max_shard_size
-        If given, what the unfinished file must be of; needed only if the creation stopped before it wrote its recipe.
+        As in :func:`create`; if given, they must match the unfinished file. They are needed only if the creation
+        stopped before it wrote its recipe.
 
     Returns
     -------
     int
-        The bytes that were written: those of all blocks in which one was missing or wrong.
+        The bytes that were written: whole blocks in which any byte was missing or wrong, and the header if it was.
 
     Raises
     ------
     FileNotFoundError
-        If nothing is unfinished there.
+        If there is no unfinished file of this name.
     BlockingIOError
-        If another process is writing it.
+        If another process is writing the file.
     FormatError, OSError, TypeError, ValueError
-        As in :func:`create`, and for a recipe that is damaged or not that of `tables`.
+        As in :func:`create`; also if the recipe is damaged or is not that of `tables`.
 
     Examples
     --------
@@ -445,11 +452,11 @@ def resume(
 
 
 class Estimate(NamedTuple):
-    """What :func:`estimate` found."""
+    """The space and time that :func:`estimate` predicts."""
 
-    nbytes: int  # of the files
-    free: int  # bytes, in the file system
-    seconds: float | None  # None where the folder cannot hold an unnamed file to try with
+    nbytes: int  # the size of all files together
+    free: int  # the free bytes of the file system
+    seconds: float | None  # the expected time; None where the file system has no unnamed files for a trial
 
 
 def estimate(
@@ -461,7 +468,9 @@ def estimate(
     sync: bool = True,
     threads: int | None = None,
 ) -> Estimate:
-    """What :func:`create` would need, by writing the first 256 MiB to a file without a name; nothing of it stays.
+    """Predict the space and time that :func:`create` needs, from a trial that writes the first 256 MiB.
+
+    The trial goes to a file without a name, of which nothing remains.
 
     Parameters
     ----------
@@ -471,7 +480,7 @@ def estimate(
     Raises
     ------
     OSError, TypeError, ValueError
-        As in :func:`create`, except for a full disk.
+        As in :func:`create`, except that only the trial has to fit on the disk.
 
     Examples
     --------
@@ -487,7 +496,7 @@ def estimate(
         nbytes, free = sum(target.image.nbytes for target in plan.targets), stat.f_bavail * stat.f_frsize
         try:
             fd = os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, dir_fd=folder)
-        except (AttributeError, OSError):  # Linux, and not all of its file systems
+        except (AttributeError, OSError):  # only Linux has it, and not on all of its file systems
             return Estimate(nbytes, free, None)
         try:
             pieces = Pieces(span._replace(fd=fd) for target in plan.targets for span in target.spans())
@@ -503,7 +512,7 @@ def estimate(
 
 
 def _is_finished(folder: int, target: _Target, threads: int | None) -> bool:
-    """Whether a file already is what it shall be: the creation stopped among its renames."""
+    """Whether the final file is already complete and right, because the creation stopped between two renames."""
     try:
         fd = open_file(folder, target.name, os.O_RDONLY)
     except FileNotFoundError:
@@ -519,7 +528,7 @@ def _is_finished(folder: int, target: _Target, threads: int | None) -> bool:
 
 
 def _part(plan: _Plan, rows: tuple[int, int] | None, shard: tuple[int, int] | None) -> list[Span]:
-    """The elements of a part."""
+    """The spans of the elements that `rows` or `shard` selects."""
     if rows is not None and shard is not None:
         raise ValueError("a part is given by rows or by shard, got both")
     if plan.force:
@@ -571,7 +580,7 @@ def _create_part(
 
 @contextmanager
 def _removing(folder: int, plan: _Plan) -> Iterator[None]:
-    """Leave nothing of a creation that fails before it has written a byte."""
+    """Remove the new files of a creation that fails before it has written a byte of its tables."""
     try:
         yield
     except BaseException:
@@ -584,7 +593,7 @@ def _removing(folder: int, plan: _Plan) -> Iterator[None]:
 
 @contextmanager
 def _unfinished(plan: _Plan) -> Iterator[None]:
-    """Say what a failure leaves."""
+    """Add a note to any error: the table is unfinished, and resume() finishes it."""
     try:
         yield
     except BaseException as error:
@@ -593,7 +602,7 @@ def _unfinished(plan: _Plan) -> Iterator[None]:
 
 
 def _remove_unfinished(folder: int, plan: _Plan) -> None:
-    """What an earlier creation of this name has left, unless somebody is at it."""
+    """Remove the files that an earlier creation of this name has left; raise an error if a process is writing them."""
     try:
         earlier = _Plan.read(folder, plan.name)
     except (ValueError, TypeError):

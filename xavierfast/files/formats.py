@@ -1,11 +1,11 @@
-"""Headers of .npy, .safetensors and .bin files: where each tensor's bytes lie, and the recipes kept beside them.
+"""Headers of .npy, .safetensors and .bin files: the positions of each tensor's bytes, and the recipes stored with them.
 
     .npy          magic, a dict as text, spaces to a multiple of 64 | the array             numpy.lib.format
     .safetensors  n as uint64, n bytes of JSON                       | tensors, end to end   the safetensors library
     .bin                                                             | the array
 
-A header may come from a stranger, so lengths are bounded by the file before anything is read, offsets before anything
-is trusted, and no name becomes a path, no text code.
+A header may come from an untrusted party, so lengths are checked against the file's size before anything is read, and
+offsets before anything is trusted; no name is used as a path, and no text is run as code.
 """
 
 import io
@@ -34,9 +34,9 @@ FORMATS = (".npy", ".safetensors", ".bin")
 Tables = Table | Mapping[str, Table]
 
 ALIGN = 64
-# The format's own limit (safetensors' MAX_HEADER_SIZE).
+# Bytes: the format's own limit (safetensors' MAX_HEADER_SIZE).
 LARGEST_HEADER = 100_000_000
-# numpy.lib.format parses no longer header of a file that it does not trust.
+# Bytes to read. From an untrusted file, numpy.lib.format does not parse longer headers.
 _NPY_PREFIX = 1 << 14
 
 _NUMPY = ("float16", "float32", "float64", "complex64", "complex128")
@@ -54,11 +54,11 @@ _BITS = {
 
 
 class Tensor(NamedTuple):
-    """One array in C order; `begin` and `end` are its bytes in the file."""
+    """One array in C order, whose bytes lie in the file from `begin` to before `end`."""
 
     name: str
     shape: tuple[int, ...]
-    dtype: str  # NumPy's or ml_dtypes' name, or the format's own where neither has it
+    dtype: str  # its name in NumPy or ml_dtypes, or the format's own name where neither has one
     begin: int
     end: int
 
@@ -68,12 +68,12 @@ class Tensor(NamedTuple):
 
 
 class Image(NamedTuple):
-    """What a file holds: header and then tensors, in the order of their bytes."""
+    """The contents of a file: a header, followed by tensors in the order of their bytes."""
 
     header: bytes
     tensors: list[Tensor]
     nbytes: int
-    recipes: dict[str, Any]  # by tensor; of those formats that have room for them
+    recipes: dict[str, Any]  # by the tensors' names; empty for formats that have no room for them
 
 
 def format_of_path(path: str) -> str:
@@ -89,14 +89,14 @@ def format_of_path(path: str) -> str:
 
 
 def write_image(ending: str, tables: Mapping[str, Table]) -> Image:
-    """The image of a file that holds these tables."""
+    """The image of a file that is to hold these tables."""
     if ending == ".safetensors":
         return _safetensors_image(tables)
     if len(tables) != 1:
         raise ValueError(f"a {ending} file holds one table, got {len(tables)}: name the file .safetensors")
     ((name, table),) = tables.items()
     dtype = table.dtype_name
-    descr = np.dtype(dtype).str if dtype in _NUMPY else f"<V{table.itemsize}"  # as NumPy writes those of ml_dtypes
+    descr = np.dtype(dtype).str if dtype in _NUMPY else f"<V{table.itemsize}"  # as NumPy writes dtypes of ml_dtypes
     header = b"" if ending == ".bin" else npy_header(table.shape, descr)
     tensor = Tensor(name, table.shape, dtype, len(header), len(header) + table.nbytes)
     return Image(header, [tensor], tensor.end, {})
@@ -115,10 +115,10 @@ def _safetensors_image(tables: Mapping[str, Table]) -> Image:
             raise ValueError(f"safetensors has no {recipe['dtype']}, got it for {name!r}: use float8_e4m3fn or wider")
         if name in ("", "__metadata__"):
             raise ValueError(f"a tensor in a safetensors file needs a name, got {name!r}: pass name=")
-        name.encode()  # or an error: not every str is Unicode
-    # As the safetensors library orders them, so that each is aligned: wide elements first, then by name.
+        name.encode()  # raises an error for a lone surrogate, which UTF-8 cannot express
+    # The order of the safetensors library, in which each tensor is aligned: wide elements first, then by name.
     order = sorted(tables, key=lambda name: (-tables[name].itemsize, name))
-    # transformers refuses files that do not say for which framework they are.
+    # transformers refuses files whose metadata names no framework.
     fields: dict[str, Any] = {"__metadata__": {"format": "pt", "xavierfast": json.dumps(recipes)}}
     begin = 0
     for name in order:
@@ -144,9 +144,9 @@ def _safetensors_image(tables: Mapping[str, Table]) -> Image:
 
 
 def read_image(ending: str, fd: int, size: int) -> Image:
-    """That of an open file of `size` bytes, from its header; the file may be shorter or longer than ``nbytes``.
+    """Read the image of an open file of `size` bytes from its header; the file may differ in length from ``nbytes``.
 
-    Of a .bin file, which has no header, the one tensor is all bytes.
+    A .bin file has no header: its one tensor consists of all bytes.
     """
     if ending == ".bin":
         return Image(b"", [Tensor("", (size,), "uint8", 0, size)], size, {})
@@ -165,7 +165,7 @@ def _read_npy(fd: int, size: int) -> Image:
             shape, fortran_order, dtype = read(file)
     except FormatError:
         raise
-    except Exception as error:  # the text is a stranger's, and its parser lists no errors
+    except Exception as error:  # the text is untrusted, and NumPy does not list the errors of its parser
         raise FormatError(f"not a .npy header: {error}") from None
     if dtype.hasobject or dtype.names is not None or dtype.subdtype is not None or dtype.itemsize == 0:
         raise FormatError(f"a table must hold numbers, got a .npy file of {dtype}")

@@ -1,4 +1,4 @@
-"""Names, bytes and space on a disk: no symlink followed, no small file half there, no short write."""
+"""File operations: symlinks are followed only on request, small files are written atomically, no write is short."""
 
 import os
 import re
@@ -11,16 +11,16 @@ from typing import Any
 
 from .untrusted_json import FormatError, from_json
 
-# Sidecars, plans and indices are read whole.
+# Bytes. Sidecars, plans and indices are read whole, so larger ones are refused.
 LARGEST_JSON = 1 << 28
 
 
-# ---- the folder: names that nobody can redirect meanwhile
+# ---- names in an open folder, which nobody can redirect by renaming or replacing the folder
 
 
 @contextmanager
 def folder_of(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
-    """A descriptor of the folder of a path, and the name in it."""
+    """Open the folder of a path; yield its descriptor, and the file's name in it."""
     folder, name = os.path.split(os.fsdecode(path))
     fd = os.open(folder or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -30,7 +30,7 @@ def folder_of(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
 
 
 def exists(folder: int, name: str) -> str:
-    """What has this name, or nothing."""
+    """The kind of thing that has this name: "a file", "a symlink", "no regular file", or "" if the name is free."""
     try:
         mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
     except FileNotFoundError:
@@ -39,7 +39,7 @@ def exists(folder: int, name: str) -> str:
 
 
 def open_file(folder: int, name: str, flags: int, follow: bool = False) -> int:
-    """A descriptor of a regular file, behind a symlink only if it may `follow` it, to read."""
+    """Open a regular file and return its descriptor; a symlink is an error unless `follow`, which is for reading."""
     flags |= os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
     try:
         fd = os.open(name, flags, 0o666, dir_fd=folder)
@@ -54,7 +54,7 @@ def open_file(folder: int, name: str, flags: int, follow: bool = False) -> int:
 
 
 def is_open(folder: int, name: str, fd: int) -> bool:
-    """Whether a name is that of an open file."""
+    """Whether a name refers to the open file `fd`."""
     try:
         return os.path.samestat(os.stat(name, dir_fd=folder, follow_symlinks=False), os.fstat(fd))
     except FileNotFoundError:
@@ -62,16 +62,16 @@ def is_open(folder: int, name: str, fd: int) -> bool:
 
 
 def move(folder: int, source: str, target: str, replace: bool) -> None:
-    """Rename; where it must not replace, FileExistsError in place of it."""
+    """Rename `source` to `target`; raise FileExistsError if `target` exists, unless `replace`."""
     if not replace:
         try:
             os.link(source, target, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
         except FileExistsError:
             fd = open_file(folder, source, os.O_RDONLY)
             try:
-                if not is_open(folder, target, fd):
+                if not is_open(folder, target, fd):  # else a crash between link and unlink has left both names
                     raise
-            finally:  # a death between the link and the unlink has left both names
+            finally:
                 os.close(fd)
         except OSError as error:
             if error.errno not in (EPERM, ENOSYS, ENOTSUP, EMLINK):
@@ -86,7 +86,7 @@ def move(folder: int, source: str, target: str, replace: bool) -> None:
 
 
 def write_small(folder: int, name: str, data: bytes, replace: bool) -> None:
-    """A file that is there at once and whole."""
+    """Write a small file atomically: temporary file, fsync, rename."""
     temporary = f".{name}.{secrets.token_hex(8)}"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=folder)
     try:
@@ -103,7 +103,7 @@ def write_small(folder: int, name: str, data: bytes, replace: bool) -> None:
 
 
 def remove_temporaries(folder: int, names: Iterable[str]) -> None:
-    """What a death in ``write_small`` has left of these files."""
+    """Remove the temporary files that a crash in ``write_small`` has left of files with these names."""
     temporary = re.compile(rf"\.({'|'.join(map(re.escape, names))})\.[0-9a-f]{{16}}")
     for name in os.listdir(folder):
         if temporary.fullmatch(name):
@@ -131,7 +131,7 @@ def pwrite(fd: int, data: memoryview, offset: int) -> None:
 
 
 def pread(fd: int, data: memoryview, offset: int) -> int:
-    """The number of bytes read, fewer than asked for at the end of the file alone."""
+    """Read into `data`; return the number of bytes read, which is less than its length only at the end of the file."""
     done = 0
     while done < len(data):
         count = os.preadv(fd, [data[done:]], offset + done)
@@ -142,7 +142,10 @@ def pread(fd: int, data: memoryview, offset: int) -> int:
 
 
 def fallocate(fd: int, nbytes: int) -> int:
-    """fallocate(2), whose emulation in glibc writes to each block where the file system lacks it; the error or 0."""
+    """Reserve space with fallocate(2); return its error number, or 0.
+
+    Where the file system lacks fallocate, os.posix_fallocate is no substitute: glibc would write to each block.
+    """
     import ctypes
 
     call = getattr(ctypes.CDLL(None, use_errno=True), "fallocate", None)

@@ -1,4 +1,4 @@
-"""Existing files, whoever made them: their tensors, the recipes that they carry, and their arrays."""
+"""Reading of existing files, ours or not: their tensors, the recipes stored with them, and their arrays."""
 
 import os
 import re
@@ -21,7 +21,7 @@ __all__ = ["Entry", "TensorFile", "load", "opened", "tables_of", "tensors_of"]
 
 
 class TensorFile:
-    """An open file of tensors."""
+    """An open file of tensors, and its parsed header."""
 
     def __init__(self, folder: int, name: str) -> None:
         self.folder, self.name, self.ending = folder, name, format_of_path(name)
@@ -35,7 +35,7 @@ class TensorFile:
             raise
 
     def recorded(self) -> dict[str, Table]:
-        """The tables that its recipes, or that in its sidecar, describe."""
+        """The tables, by name, that the recipes in the file or in its sidecar describe."""
         if self.ending == ".safetensors" and self.image.recipes:
             return tables_from_recipes(self.image.recipes)
         sidecar = f"{self.name}.recipe.json"
@@ -46,7 +46,7 @@ class TensorFile:
         return {table.name: table}
 
     def entries(self, tables: Mapping[str, Table]) -> "list[Entry]":
-        """Its tensors, each with the table that it should be of."""
+        """The file's tensors, each with the table that it should equal."""
         if self.ending == ".safetensors":
             return [Entry(self.fd, tensor, tables.get(tensor.name)) for tensor in self.image.tensors]
         if len(tables) > 1:
@@ -55,7 +55,7 @@ class TensorFile:
         if not tables:
             return [Entry(self.fd, tensor, None)]
         ((name, table),) = tables.items()
-        if self.ending == ".bin":  # which says nothing itself
+        if self.ending == ".bin":  # which has no header to tell shape and dtype
             (tensor,) = write_image(self.ending, tables).tensors
         return [Entry(self.fd, tensor._replace(name=name), table)]
 
@@ -67,13 +67,13 @@ class Entry(NamedTuple):
 
     @property
     def problem(self) -> str:
-        """What keeps it from being compared."""
+        """The reason why the tensor cannot be compared with its table; empty if it can."""
         if self.table is None:
             return "it has no recipe"
         dtype = self.table.dtype_name
         if self.tensor.shape != self.table.shape:
             return f"its shape is {self.tensor.shape}, and that of its recipe {self.table.shape}"
-        if self.tensor.dtype not in (dtype, f"|V{self.table.itemsize}"):  # NumPy's name for those of ml_dtypes
+        if self.tensor.dtype not in (dtype, f"|V{self.table.itemsize}"):  # NumPy's name for dtypes of ml_dtypes
             return f"it holds {self.tensor.dtype}, and its recipe {dtype}"
         return ""
 
@@ -82,7 +82,7 @@ class Entry(NamedTuple):
         if table is not None:
             tensor = tensor._replace(dtype=table.dtype_name)
         itemsize = DTYPES[tensor.dtype].itemsize if tensor.dtype in DTYPES else np.dtype(tensor.dtype).itemsize
-        # A file may claim more than it holds: its last whole row ends the work.
+        # A header may promise more than the file holds: the span ends with the last whole row.
         row = prod(tensor.shape[1:])
         held = max(0, os.fstat(self.fd).st_size - tensor.begin) // (row * itemsize or 1) * row
         return Span(self.fd, tensor, table, 0, min(held, prod(tensor.shape)), itemsize)
@@ -90,7 +90,7 @@ class Entry(NamedTuple):
 
 @contextmanager
 def opened(path: str | os.PathLike[str]) -> Iterator[list[TensorFile]]:
-    """The file of a path, or those of its index."""
+    """Open the file of a path, or all files of its index; yield the open files, and close them at the end."""
     with folder_of(path) as (folder, name), ExitStack() as stack:
         index = name if name.endswith(".index.json") else f"{name}.index.json"
         if index == name or (not exists(folder, name) and exists(folder, index)):
@@ -119,18 +119,29 @@ def _indexed(folder: int, index: str) -> list[str]:
 
 
 def tensors_of(path: str | os.PathLike[str]) -> list[Tensor]:
-    """Names, shapes and dtypes in a file, from its header."""
+    """The tensors of a file or an index, with names, shapes and dtypes, read from the headers only."""
     with opened(path) as files:
         return [tensor for file in files for tensor in file.image.tensors]
 
 
 def tables_of(path: str | os.PathLike[str]) -> dict[str, Table]:
-    """The Tables, by name, that a file was created from; the file's values are not read.
+    """Return the Tables, by name, that a file was created from. The file's values are not read.
 
     Parameters
     ----------
     path : str or path
-        A .npy, .safetensors or .bin file or an index, with its recipes, or a .recipe.json by itself.
+        A .npy, .safetensors or .bin file that has its recipe, the index of several, or a .recipe.json by itself.
+
+    Returns
+    -------
+    dict of str to Table
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file, or it has no recipe.
+    FormatError, OSError, ValueError
+        As in :func:`verify`.
 
     Examples
     --------
@@ -149,21 +160,26 @@ def tables_of(path: str | os.PathLike[str]) -> dict[str, Table]:
 
 
 def load(path: str | os.PathLike[str], mmap_mode: Any = None) -> Array:
-    """The array of a .npy or .bin file in the dtype of its recipe, bfloat16 and float8 too.
+    """Load the array of a .npy or .bin file in the dtype of its recipe, including bfloat16 and float8.
 
-    NumPy's format has no name for the dtypes of ml_dtypes, so ``numpy.load`` gives them as void. For .safetensors there
-    is ``safetensors.numpy.load_file``.
+    NumPy's format has no names for the dtypes of ml_dtypes, so ``numpy.load`` returns such arrays as void. For
+    .safetensors files, use ``safetensors.numpy.load_file``.
 
     Parameters
     ----------
     path : str or path
+        A .npy or .bin file, with its recipe in the sidecar ``PATH.recipe.json``.
     mmap_mode : {"r", "r+", "c"}, optional
         As in ``numpy.load``.
+
+    Returns
+    -------
+    numpy.ndarray
 
     Raises
     ------
     FormatError
-        If the file is shorter or of another shape or dtype than its recipe says.
+        If the file is shorter than its recipe says, or has another shape or dtype.
     FileNotFoundError, OSError, ValueError
         As in :func:`verify`.
 
@@ -188,7 +204,7 @@ def load(path: str | os.PathLike[str], mmap_mode: Any = None) -> Array:
     if size < span.tensor.end:
         raise FormatError(f"{path} must have {span.tensor.end:,} bytes, got {size:,}")
     shape, dtype, begin = span.tensor.shape, DTYPES[span.tensor.dtype].storage, span.tensor.begin
-    if not span.last:  # which nothing can map
+    if not span.last:  # an empty array cannot be mapped
         return np.empty(shape, dtype)
     if mmap_mode is None:
         return np.fromfile(path, dtype, span.last, offset=begin).reshape(shape)

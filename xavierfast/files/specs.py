@@ -1,4 +1,4 @@
-"""What to create, as people write it down: sizes, shapes, specs of whole models, rules for the tensors of another."""
+"""Descriptions of tables as people write them: sizes, shapes, specs of models, rules for the tensors of a file."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from .reader import tensors_of
 
 __all__ = ["from_spec", "like", "parse_fraction", "parse_range", "parse_shape", "parse_size", "read_spec"]
 
-# A spec is written by a person.
+# Bytes. A spec is written by hand, so a larger file is not one.
 LARGEST_SPEC = 1 << 24
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9, "t": 10**12, "p": 10**15}
 _UNITS |= {f"{unit}i": 1 << 10 * power for power, unit in enumerate("kmgtp", 1)}
@@ -35,7 +35,7 @@ def _parse_number(text: str) -> int:
 
 
 def parse_shape(text: str) -> tuple[int, ...]:
-    """A shape such as 100000000x128 or 10Mx128. K, M, G or B, T are powers of 1000; Ki, Mi, Gi, Ti of 1024.
+    """Parse a shape such as 100000000x128 or 10Mx128. K, M, G or B, T are powers of 1000; Ki, Mi, Gi, Ti of 1024.
 
     Examples
     --------
@@ -49,7 +49,7 @@ def parse_shape(text: str) -> tuple[int, ...]:
 
 
 def parse_range(text: str) -> tuple[int, int]:
-    """The first and the one behind the last of 0:25000000 or 25M:50M."""
+    """Parse a range such as 0:25000000 or 25M:50M into its first index and the index after its last."""
     first, colon, last = text.partition(":")
     if not colon:
         raise ValueError(f"a range must be FIRST:LAST, got {text!r}")
@@ -57,7 +57,7 @@ def parse_range(text: str) -> tuple[int, int]:
 
 
 def parse_fraction(text: str) -> tuple[int, int]:
-    """K and N of K/N."""
+    """Parse K/N into the pair (K, N)."""
     k, slash, n = text.partition("/")
     if not slash:
         raise ValueError(f"a part must be K/N, got {text!r}")
@@ -65,7 +65,7 @@ def parse_fraction(text: str) -> tuple[int, int]:
 
 
 def parse_size(text: str) -> int:
-    """Bytes such as 1.5TB, 500MB, 4GiB or 4096.
+    """Parse a size such as 1.5TB, 500MB, 4GiB or 4096 into a number of bytes.
 
     Examples
     --------
@@ -77,7 +77,7 @@ def parse_size(text: str) -> int:
 
 
 def read_spec(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The fields of a .toml or .json file."""
+    """Read the top-level fields of a .toml or .json file."""
     path = os.fspath(path)
     ending = os.path.splitext(path)[1]
     if ending not in (".toml", ".json"):
@@ -97,20 +97,25 @@ def read_spec(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def from_spec(spec: Mapping[str, Any] | str | os.PathLike[str], seed: Seed = None) -> dict[str, Table]:
-    """Tables of a spec: what ``xavierfast.init`` takes, as a dict or a .toml or .json file.
+    """Make the Tables of a model from a spec: the arguments of ``xavierfast.init`` in a dict or a .toml or .json file.
 
     Parameters
     ----------
     spec : mapping or path
-        "tensors" maps each name to a shape, as a list of ints or as "10Mx128", or to a table of its own with "shape"
-        and what a rule may hold. "rules", "dtype" and "seed" are those of :func:`xavierfast.init`; all are optional.
+        "tensors" maps each name to a shape, as a list of ints or as "10Mx128", or to a mapping with "shape" and the
+        keys that a rule may have. "rules", "dtype" and "seed" are those of :func:`xavierfast.init`; all are optional.
     seed : optional
-        In place of the spec's; without either 256 bits of the operating system.
+        Used in place of the spec's seed. By default, if the spec has none either, the operating system gives 256
+        random bits.
+
+    Returns
+    -------
+    dict of str to Table
 
     Raises
     ------
     TypeError, ValueError, OSError
-        As ``init`` does, for what it does not know, and for a file that cannot be read.
+        As in :func:`xavierfast.init`; also for unknown fields, and for a file that cannot be read.
 
     Examples
     --------
@@ -133,7 +138,7 @@ def from_spec(spec: Mapping[str, Any] | str | os.PathLike[str], seed: Seed = Non
     try:
         tensors = {name: _own(name, wanted) for name, wanted in spec["tensors"].items()}
         return init(tensors, spec.get("rules", {}), seed, dtype=spec.get("dtype", "float32"), lazy=True)
-    except RecursionError:  # of a message that would show it
+    except RecursionError:  # while an error message was to show the nested value
         raise ValueError("a spec must not be nested so deep") from None
 
 
@@ -147,23 +152,28 @@ def _own(name: str, wanted: Any) -> dict[str, Any]:
 
 
 def like(path: str | os.PathLike[str], rules: Mapping[str, Any], seed: Seed = None) -> dict[str, Table]:
-    """Tables with the names, shapes and dtypes of the tensors in a file, to make a model like another anew.
+    """Make Tables with the names, shapes and dtypes of the tensors in a file, to initialise a model of the same form.
 
     Parameters
     ----------
     path : str or path
         A .safetensors file, or the index of several. Its values are not read.
     rules : mapping
-        Those of :func:`xavierfast.init`. A pattern with None or "skip" leaves tensors out, as it must those of ints.
+        As in :func:`xavierfast.init`; besides, None or "skip" as a rule leaves the matching tensors out. Tensors of
+        ints have to be left out in this way.
     seed : optional
-        By default 256 bits of the operating system.
+        By default, the operating system gives 256 random bits.
+
+    Returns
+    -------
+    dict of str to Table
 
     Raises
     ------
     FormatError, OSError
-        If the header is not as it should be, or cannot be read.
+        If the header is malformed or cannot be read.
     TypeError, ValueError
-        As ``init`` does.
+        As in :func:`xavierfast.init`.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Statistics of the tensors in a file: moments, extremes and histograms, beside what their recipes promise."""
+"""Statistics of the tensors in a file: moments, extremes and histograms, to be compared with their recipes."""
 
 import os
 import threading
@@ -17,26 +17,26 @@ from .reader import opened
 
 __all__ = ["Figures", "inspect"]
 
-# Elements, in blocks all over the tensors, that the histograms of `inspect` look at.
+# About how many bytes the histograms of `inspect` are made from, in blocks spread over the tensors.
 HISTOGRAM = 1 << 23
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What :func:`inspect` measured of one tensor: of complex numbers, of their real and imaginary parts."""
+    """The result of :func:`inspect` for one tensor. Complex numbers are measured as their real and imaginary parts."""
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     nbytes: int
-    table: Table | None  # of its recipe, if it has one
-    count: int = 0  # numbers that were measured
+    table: Table | None  # the table of its recipe, if it has one
+    count: int = 0  # how many numbers were measured
     mean: float = 0.0
     std: float = 0.0
     low: float = 0.0
     high: float = 0.0
-    histogram: tuple[int, ...] = ()  # counts of an even sample, in bins of equal width
-    edges: tuple[float, float] = (0.0, 0.0)  # of the first and the last bin
+    histogram: tuple[int, ...] = ()  # counts of an evenly spread sample, in bins of equal width
+    edges: tuple[float, float] = (0.0, 0.0)  # the lower edge of the first bin and the upper edge of the last
 
 
 class _Moments:
@@ -50,11 +50,11 @@ class _Moments:
         self.square += square + shift * shift * self.count * count / total
         self.mean += shift * count / total
         self.count = total
-        self.low, self.high = float(np.minimum(self.low, low)), float(np.maximum(self.high, high))  # NaN, if one is
+        self.low, self.high = float(np.minimum(self.low, low)), float(np.maximum(self.high, high))  # NaN if any is
 
 
 def _numbers(data: Array, dtype: str) -> Array:
-    """Bytes as real numbers."""
+    """Convert a tensor's bytes to real numbers; a complex number gives two."""
     if dtype == "bfloat16":
         return (data.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
     kind = DTYPES[dtype].storage if dtype in DTYPES else np.dtype(dtype)
@@ -84,22 +84,27 @@ def inspect(
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> tuple[Figures, ...]:
-    """Measure the tensors of a file, whoever made it: mean, standard deviation, extremes, histogram.
+    """Measure the tensors of any file, ours or not: mean, standard deviation, extremes, histogram.
 
     Parameters
     ----------
     path, tensor, sample
         As in :func:`verify`.
     bins : int
-        Of the histogram: over the distribution's bounds, or 4 standard deviations of it; without a recipe over what
-        was measured.
+        Number of bins of the histogram. It spans the distribution's bounds or, where it has none, 4 standard deviations
+        to each side of its mean; without a recipe, the range of the measured numbers.
     threads, progress
         As in :func:`create`.
 
     Returns
     -------
     tuple of Figures
-        A tensor that does not hold numbers has a count of 0.
+        One per tensor. A tensor that does not hold numbers has a count of 0.
+
+    Raises
+    ------
+    FormatError, OSError, TypeError, ValueError
+        As in :func:`verify`, but a file without a recipe is no error.
 
     Examples
     --------
@@ -151,7 +156,7 @@ def _measure(
         numbers = read(span, first, last, buffers)
         if not numbers.size:
             return
-        with np.errstate(all="ignore"):  # what is infinite or too large shows in the figures
+        with np.errstate(all="ignore"):  # infinities and overflows show in the figures
             low, high = float(numbers.min()), float(numbers.max())
             deviations = numbers.astype(float)
             mean = float(deviations.mean())
@@ -174,7 +179,7 @@ def _measure(
         numbers = read(span, first, last, buffers)
         low, high = edges[where]
         inside = numbers[(low <= numbers) & (numbers <= high)].astype(float)
-        places = (inside / 2 - low / 2) * (bins / (high / 2 - low / 2))  # halves: their difference is finite
+        places = (inside / 2 - low / 2) * (bins / (high / 2 - low / 2))  # halves, whose difference is finite
         found = np.bincount(np.minimum(places.astype(np.int64), bins - 1), minlength=bins)
         with lock:
             counts[where] += found
@@ -199,7 +204,7 @@ def _measure(
 
 
 def _edges(table: Table | None, moments: _Moments) -> tuple[float, float]:
-    """The range of a histogram."""
+    """The lower and the upper end of a histogram."""
     low, high = moments.low, moments.high
     if table is not None and (table.std or table.bound):
         mean, std = table.mean.real, table.std

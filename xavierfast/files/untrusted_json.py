@@ -7,11 +7,11 @@ __all__ = ["FormatError", "from_json"]
 
 
 class FormatError(ValueError):
-    """A file, or a text in it, is not as its format has it."""
+    """A file, or a text in it, does not conform to its format."""
 
 
 def from_json(text: bytes) -> Any:
-    """What a JSON text says; no repeated names, NaN, endless nesting or wrong UTF-8."""
+    """Parse a JSON text; raise FormatError for repeated names, NaN, too deep nesting or invalid UTF-8."""
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         fields = dict(pairs)
@@ -25,11 +25,11 @@ def from_json(text: bytes) -> Any:
     try:
         value = json.loads(text.decode(), object_pairs_hook=once, parse_constant=no_constant)
         if b"\\u" in text:
-            json.dumps(value, ensure_ascii=False).encode()  # or an error: half of a surrogate pair is no character
+            json.dumps(value, ensure_ascii=False).encode()  # raises an error for half of a surrogate pair
         return value
     except FormatError:
         raise
     except RecursionError:
         raise FormatError("JSON must not be nested so deep") from None
-    except ValueError as error:  # of UTF-8, of the syntax, of ints with thousands of digits
+    except ValueError as error:  # invalid UTF-8, wrong syntax, or an int with thousands of digits
         raise FormatError(f"not JSON: {error}") from None

@@ -1,4 +1,4 @@
-"""Files recomputed and compared: which rows of a table on disk differ from its recipe."""
+"""Verification of tables on disk: recompute a file, and find the rows that differ from its recipe."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -17,11 +17,11 @@ __all__ = ["Verification", "verify"]
 
 @dataclass(frozen=True)
 class Verification:
-    """What :func:`verify` found."""
+    """The result of :func:`verify`."""
 
     tensors: tuple[Check, ...]
-    nbytes: int  # that were recomputed and compared
-    extra: int = 0  # bytes behind the last tensor
+    nbytes: int  # the bytes that were recomputed and compared
+    extra: int = 0  # the bytes after the last tensor
 
     @property
     def ok(self) -> bool:
@@ -38,21 +38,22 @@ def verify(
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> Verification:
-    """Recompute a table on disk and say which of its rows differ.
+    """Recompute a table on disk and report which of its rows differ.
 
     Parameters
     ----------
     path : str or path
-        A file that :func:`create` made, a set of shards by its index or by the name that it was created with, or any
-        other .npy, .safetensors or .bin file: which rows has training not touched?
+        A file that :func:`create` made; a set of shards, by its index or by the name that it was created with; or any
+        other .npy, .safetensors or .bin file, for example to find the rows of a trained table that never changed.
     recipe : Table, mapping of names to Tables, or path, optional
-        What it should be, or a file that knows; by default what it says itself, or its sidecar.
+        The expected Table or Tables, or a file that records them; by default the file's own recipe or its sidecar.
     tensor : str, optional
-        Look at this one alone.
+        Compare only the tensor of this name.
     sample : int, optional
-        Look at so many blocks of 1 MiB, chosen at random.
+        Compare only this many blocks of 1 MiB, chosen at random.
     report : str or path, optional
-        Write a .npy file of bools there, one a row of the one tensor: whether it differs. It must not exist.
+        Write a .npy file of bools to this path, which must not exist: one per row of the one tensor compared, True if
+        the row differs.
     threads, progress
         As in :func:`create`.
 
@@ -63,9 +64,9 @@ def verify(
     Raises
     ------
     FileNotFoundError
-        If there is no file, or no recipe for it.
+        If there is no such file, or no recipe for it.
     FormatError
-        If the header or the recipe is not as it should be.
+        If the header or the recipe is malformed.
     OSError, TypeError, ValueError
         As in :func:`create`.
 
@@ -115,7 +116,7 @@ def verify(
 
 @contextmanager
 def _row_report(path: str | os.PathLike[str] | None, spans: list[Span]) -> Iterator[Callable[[Array], None] | None]:
-    """A function that marks rows in a .npy file of bools."""
+    """Yield a function that marks rows as different in a .npy file of bools, or None if there is no path."""
     if path is None:
         yield None
         return
