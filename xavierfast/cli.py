@@ -1,4 +1,4 @@
-"""The commands of ``xavierfast``: what xavierfast.files does, for the shell."""
+"""The ``xavierfast`` command: the functions of xavierfast.files, for the shell."""
 
 import io
 import json
@@ -35,7 +35,7 @@ EPILOG = "Exit codes: 0 fine, 1 a difference was found, 2 wrong usage, 3 a file 
 
 app = typer.Typer(
     name="xavierfast",
-    help="Initial weights of neural networks on disk: create, verify, show.",
+    help="Create, verify and show initial weights of neural networks on disk.",
     epilog=EPILOG,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -52,11 +52,11 @@ class Exit(int, Enum):
 
 
 class Terminated(BaseException):
-    """SIGTERM, as KeyboardInterrupt is SIGINT."""
+    """Raised on SIGTERM, as KeyboardInterrupt is raised on SIGINT."""
 
 
 def run() -> None:
-    """The command, from sys.argv."""
+    """Run the command that sys.argv names."""
 
     def stop(*_: object) -> NoReturn:
         raise Terminated
@@ -64,12 +64,12 @@ def run() -> None:
     signal.signal(signal.SIGTERM, stop)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # bars and names, where a locale has neither
-    if os.environ.get("COLUMNS") == "0":  # into which rich would print nothing
+            stream.reconfigure(errors="replace")  # for locales that lack characters of bars and names
+    if os.environ.get("COLUMNS") == "0":  # with no columns, rich would print nothing
         del os.environ["COLUMNS"]
     try:
         app()
-    except OSError as error:  # of --help and --version, before a command has begun
+    except OSError as error:  # from --help and --version, before a command has begun
         print(f"xavierfast: {error}", file=sys.stderr)
         sys.exit(Exit.FAILURE)
 
@@ -78,17 +78,17 @@ def run() -> None:
 
 TABLE, MODEL, PART = "Of one table", "Of a model", "Of a part"
 
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors alone.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
-Threads = Annotated[int | None, typer.Option(help="Threads. By default as many as the process may use CPUs.", min=1)]
-Sample = Annotated[int | None, typer.Option(help="Look at so many random blocks of 1 MiB, not at all.", min=1)]
-Tensor = Annotated[str | None, typer.Option(help="Look at this tensor alone.")]
-Sync = Annotated[bool, typer.Option(help="Wait until the table is on the disk before it gets its name.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")]
+Threads = Annotated[int | None, typer.Option(help="Number of threads; by default, one per usable CPU.", min=1)]
+Sample = Annotated[int | None, typer.Option(help="Read only this many random 1 MiB blocks, not the whole file.", min=1)]
+Tensor = Annotated[str | None, typer.Option(help="Read only the tensor of this name.")]
+Sync = Annotated[bool, typer.Option(help="Wait until the table is on the disk before it gets its final name.")]
 
 
 @contextmanager
 def _reporting() -> Iterator[None]:
-    """Errors as one line and an exit code."""
+    """Turn errors into one line on stderr and an exit code."""
     try:
         yield
     except (KeyboardInterrupt, Terminated) as error:
@@ -116,13 +116,13 @@ def _text(name: str | bytes | int) -> str:
 
 
 def _printable(text: str) -> str:
-    """Without the control characters that a stranger's file could hold."""
+    """Escape control characters, which an untrusted file could contain."""
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
 @contextmanager
 def _progress(what: str, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar on a terminal, nothing in a pipe."""
+    """Show a progress bar on a terminal, and nothing in a pipe."""
     console = Console(stderr=True)
     if quiet or not console.is_terminal:
         yield None
@@ -143,7 +143,7 @@ def _progress(what: str, quiet: bool) -> Iterator[Callable[[int, int], None] | N
 
 
 def _size(nbytes: float) -> str:
-    """Bytes for a person, in powers of 1000."""
+    """Format a number of bytes for people, in powers of 1000."""
     for unit in ("bytes", "kB", "MB", "GB", "TB"):
         if nbytes < 1000 or unit == "TB":
             break
@@ -161,60 +161,78 @@ def _speed(nbytes: int, seconds: float) -> str:
 @app.command(epilog=EPILOG)
 def create(
     context: typer.Context,
-    path: Annotated[str, typer.Argument(help="The file: .npy or .bin for one table, .safetensors for one or many.")],
-    shape: Annotated[str | None, typer.Argument(help="Such as 100000000x128 or 10Mx128.")] = None,
+    path: Annotated[str, typer.Argument(help="The file: .npy or .bin for one table, .safetensors for any number.")],
+    shape: Annotated[str | None, typer.Argument(help="The table's shape, such as 100000000x128 or 10Mx128.")] = None,
     init: Annotated[
         str,
-        typer.Option(help="xavier_uniform, he_normal, ...", autocompletion=lambda: list(RULES), rich_help_panel=TABLE),
+        typer.Option(
+            help="The initialiser: xavier_uniform, he_normal, ...",
+            autocompletion=lambda: list(RULES),
+            rich_help_panel=TABLE,
+        ),
     ] = "xavier_uniform",
     dtype: Annotated[
         str,
         typer.Option(
-            help="float32, bfloat16, ...",
+            help="The type of the elements: float32, bfloat16, ...",
             autocompletion=lambda: list(DTYPES),
             rich_help_panel=TABLE,
         ),
     ] = "float32",
-    seed: Annotated[int | None, typer.Option(help="By default a fresh one, which the recipe keeps.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed; by default a fresh one, which the recipe records.")] = None,
     name: Annotated[
-        str, typer.Option(help="The table's name, which decides its values too.", rich_help_panel=TABLE)
+        str, typer.Option(help="The table's name; its values depend on it too.", rich_help_panel=TABLE)
     ] = "",
     param: Annotated[
         list[str] | None,
-        typer.Option("--param", "-p", help="Of the initialiser: -p gain=1.41 -p mode=fan_in", rich_help_panel=TABLE),
+        typer.Option(
+            "--param", "-p", help="A parameter of the initialiser: -p gain=1.41 -p mode=fan_in", rich_help_panel=TABLE
+        ),
     ] = None,
     layout: Annotated[
-        str | None, typer.Option(help="A letter an axis: i in, o out, b batch; oihw, bio, ...", rich_help_panel=TABLE)
+        str | None,
+        typer.Option(help="One letter per axis: i in, o out, b batch; oihw, bio, ...", rich_help_panel=TABLE),
     ] = None,
-    groups: Annotated[int, typer.Option(help="Of a grouped convolution.", min=1, rich_help_panel=TABLE)] = 1,
-    fan_in: Annotated[int | None, typer.Option(help="In place of the shape's.", min=1, rich_help_panel=TABLE)] = None,
-    fan_out: Annotated[int | None, typer.Option(help="In place of the shape's.", min=1, rich_help_panel=TABLE)] = None,
+    groups: Annotated[
+        int, typer.Option(help="The number of groups of a grouped convolution.", min=1, rich_help_panel=TABLE)
+    ] = 1,
+    fan_in: Annotated[
+        int | None, typer.Option(help="The fan-in, instead of the shape's.", min=1, rich_help_panel=TABLE)
+    ] = None,
+    fan_out: Annotated[
+        int | None, typer.Option(help="The fan-out, instead of the shape's.", min=1, rich_help_panel=TABLE)
+    ] = None,
     spec: Annotated[
-        str | None, typer.Option(help="A .toml or .json file of names, shapes and rules.", rich_help_panel=MODEL)
+        str | None, typer.Option(help="A .toml or .json file with names, shapes and rules.", rich_help_panel=MODEL)
     ] = None,
     like: Annotated[
-        str | None, typer.Option(help="A .safetensors file whose names, shapes, dtypes to take.", rich_help_panel=MODEL)
+        str | None,
+        typer.Option(help="A .safetensors file to copy names, shapes and dtypes from.", rich_help_panel=MODEL),
     ] = None,
     rules: Annotated[
-        str | None, typer.Option(help="For --like: a .toml or .json file, patterns to rules.", rich_help_panel=MODEL)
+        str | None,
+        typer.Option(help="For --like: a .toml or .json file that maps patterns to rules.", rich_help_panel=MODEL),
     ] = None,
     max_shard_size: Annotated[
         str | None,
         typer.Option(
-            help="Cut .safetensors into files of so many bytes, such as 5GB, and an index.", rich_help_panel=MODEL
+            help="Split .safetensors into files of at most this size, such as 5GB, and an index.", rich_help_panel=MODEL
         ),
     ] = None,
     rows: Annotated[
-        str | None, typer.Option(help="Write these alone, such as 0:25M; others write the rest.", rich_help_panel=PART)
+        str | None,
+        typer.Option(help="Write only rows FIRST:LAST, such as 0:25M; others write the rest.", rich_help_panel=PART),
     ] = None,
     shard: Annotated[
-        str | None, typer.Option(help="Write part K/N alone, K from 1 to N.", rich_help_panel=PART)
+        str | None, typer.Option(help="Write only part K/N, with K from 1 to N.", rich_help_panel=PART)
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Finish what the same command began.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file, which stays whole until then.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Finish a file that the same command began.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace an existing file, which stays intact until the new one is done.")
+    ] = False,
     sync: Sync = True,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Tell bytes, free space and time, from a trial that leaves nothing.")
+        bool, typer.Option("--dry-run", help="Print size, free space and time, from a trial that leaves no trace.")
     ] = False,
     threads: Threads = None,
     quiet: Quiet = False,
@@ -222,8 +240,8 @@ def create(
 ) -> None:
     """Write a table, or the tables of a model, to disk.
 
-    The file is called FILE.partial until it is whole. After a crash, or on a full disk, the same command with --resume
-    finishes it; so does xavierfast finish FILE.
+    The file is called PATH.partial until it is complete. After a crash or a full disk, finish it by the same command
+    with --resume, or by xavierfast finish PATH.
 
     xavierfast create items.npy 10Mx128 --dtype bfloat16 --seed 7 --name items
 
@@ -265,7 +283,7 @@ def create(
 def _what(
     context: typer.Context, shape: str | None, spec: str | None, like: str | None, rules: str | None
 ) -> tuple[Table | dict[str, Table], bool]:
-    """What to create, and whether a seed was given."""
+    """The tables to create, and whether a seed was given."""
     options = context.params
     own = ["init", "dtype", "name", "param", "layout", "groups", "fan_in", "fan_out"]
     seed = options["seed"]
@@ -307,7 +325,7 @@ def _parameters(pairs: Sequence[str] | None) -> dict[str, Any]:
 
 
 def _resume(path: str, tables: Table | dict[str, Table], has_seed: bool, force: bool, keywords: Any) -> int | None:
-    """The bytes that were missing, or None where nothing was begun or what is there may be replaced."""
+    """Resume; return the bytes that were written, or None if no file was begun or the finished one may be replaced."""
     try:
         return files.resume(path, tables if has_seed else None, **keywords)
     except FileNotFoundError:
@@ -348,13 +366,13 @@ def _print_created(
 
 @app.command(epilog=EPILOG)
 def finish(
-    path: Annotated[str, typer.Argument(help="The file as it will be called, without .partial.")],
+    path: Annotated[str, typer.Argument(help="The file's final name, without .partial.")],
     sync: Sync = True,
     threads: Threads = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Finish a table that was begun: recompute all of it, write what is missing or wrong, give it its name."""
+    """Finish an incomplete file: recompute all of it, write the missing or wrong blocks, give it its final name."""
     with _reporting():
         begin = perf_counter()
         with _progress(path, quiet or as_json) as progress:
@@ -370,18 +388,18 @@ def finish(
 def verify(
     path: Annotated[str, typer.Argument(help="A .npy, .safetensors or .bin file, or the index of several.")],
     recipe: Annotated[
-        str | None, typer.Option(help="A file that knows what it should be, for one that does not know itself.")
+        str | None, typer.Option(help="Compare with the recipe stored in this file, for a PATH that carries none.")
     ] = None,
     tensor: Tensor = None,
     sample: Sample = None,
     report: Annotated[
-        str | None, typer.Option(help="Write a .npy of bools here, one a row: whether it differs.")
+        str | None, typer.Option(help="Write a new .npy file of bools here, one per row: true if the row differs.")
     ] = None,
     threads: Threads = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Recompute a table and say which rows differ; of a trained one, which were never touched.
+    """Recompute a table and report which rows differ; in a trained table, these are the rows that training changed.
 
     xavierfast verify items.npy
 
@@ -428,12 +446,12 @@ def show(
     path: Annotated[str, typer.Argument(help="A .npy, .safetensors or .bin file, or the index of several.")],
     tensor: Tensor = None,
     sample: Sample = None,
-    plot: Annotated[str | None, typer.Option(help="Draw the histogram of one tensor there: .png, .svg, .pdf.")] = None,
+    plot: Annotated[str | None, typer.Option(help="Draw a histogram to this .png, .svg or .pdf file.")] = None,
     threads: Threads = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Measure a table: mean, standard deviation, extremes and histogram, beside what its recipe says."""
+    """Measure a table: mean, standard deviation, extremes and histogram, beside the values that its recipe predicts."""
     with _reporting():
         with _progress(path, quiet or as_json) as progress:
             found = files.inspect(path, tensor=tensor, sample=sample, threads=threads, progress=progress)
@@ -527,13 +545,19 @@ def _activations() -> list[str]:
 
 @app.command(epilog=EPILOG)
 def explain(
-    layers: Annotated[str, typer.Option(help="1000x5: five layers of 1000. 784,512x3,10: each width.")] = "1000x5",
-    activation: Annotated[str, typer.Option(help="sigmoid, tanh, relu, ...", autocompletion=_activations)] = "tanh",
-    batch: Annotated[int, typer.Option(help="Inputs that are pushed through.", min=1)] = 256,
-    seed: Annotated[int, typer.Option(help="Of the weights and the inputs.", min=0)] = 0,
-    plot: Annotated[str | None, typer.Option(help="Draw histograms and variances there: .png, .svg, .pdf.")] = None,
+    layers: Annotated[
+        str, typer.Option(help="Widths: 1000x5 for five layers of 1000, or each width, such as 784,512x3,10.")
+    ] = "1000x5",
+    activation: Annotated[
+        str, typer.Option(help="The activation: sigmoid, tanh, relu, ...", autocompletion=_activations)
+    ] = "tanh",
+    batch: Annotated[int, typer.Option(help="The number of inputs to push through the network.", min=1)] = 256,
+    seed: Annotated[int, typer.Option(help="The seed of the weights and the inputs.", min=0)] = 0,
+    plot: Annotated[
+        str | None, typer.Option(help="Draw histograms and variances to this .png, .svg or .pdf file.")
+    ] = None,
 ) -> None:
-    """Say what zeros, old heuristics, Xavier and He do to the signals and gradients of a deep network.
+    """Show how zeros, old heuristics, Xavier and He affect the signals and gradients of a deep network.
 
     xavierfast explain --layers 1000x5 --activation tanh --plot why.png
     """
@@ -554,7 +578,9 @@ def _print_version(wanted: bool) -> None:
 def main(
     version: Annotated[
         bool,
-        typer.Option("--version", help="Print the version and the level.", callback=_print_version, is_eager=True),
+        typer.Option(
+            "--version", help="Print the version and the kernels' level.", callback=_print_version, is_eager=True
+        ),
     ] = False,
 ) -> None:
     pass

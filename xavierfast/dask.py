@@ -1,16 +1,16 @@
 """Tables for dask and zarr: arrays that many processes compute, and stores that many hosts write.
 
-Any element is known without its neighbours, so a block is a task that takes a recipe: how an array is cut decides
-nothing about its values, and what is lost with a worker is made again by another. Stores are zarr v3::
+Each element is computed without its neighbours, so a task needs only the recipe and the position of its block: chunk
+sizes do not affect the values, and if a worker is lost, another recomputes its blocks. Stores are zarr v3::
 
     zarr.json    shape, dtype, chunks; the recipe as the attribute "xavierfast"
-    c/0/0        a shard: chunks one after the other, of rows where these fit; where each lies; CRC-32C of that
-    c/1/0        the next: one task writes it, whole, so that no two ever touch one
+    c/0/0        a shard: its chunks end to end (whole rows where these fit), their positions, the CRC-32C of these
+    c/1/0        the next shard: written whole by one task, so that no two tasks ever write the same one
 
-A shard is built in place and handed to the store as bytes: zarr's codecs, which copy them twice, take a core to
-1.5 GB/s against 2.8. Nothing is compressed, as random bits do not get smaller. zarr-python has no bfloat16 (its issue
-2656) and no float8: their bits are stored as unsigned ints, and the recipe has the dtype. What was never written reads
-as NaN.
+A shard is built in place and handed to the store as bytes: zarr's codecs copy the bytes twice, and reach 1.5 GB/s on
+one core against 2.8. Nothing is compressed, as random bits do not get smaller. zarr-python has no bfloat16 (its issue
+2656) and no float8: their bits are stored as unsigned ints, and the recipe records the dtype. Elements that were never
+written read as NaN.
 """
 # mypy: allow-untyped-calls, allow-untyped-decorators
 
@@ -49,11 +49,12 @@ except ModuleNotFoundError as error:
 
 __all__ = ["create", "create_file", "from_table", "load", "verify"]
 
-# Bytes: what a reader of one row has to read, and an object of the store. Below 32 MiB malloc keeps the memory of the
-# last shard for the next, above the system clears it anew.
+# Bytes. CHUNK is the least that a reader fetches, SHARD one object in the store. Below 32 MiB malloc reuses the memory
+# of the last shard; above, the system hands out newly zeroed pages.
 CHUNK, SHARD = 1 << 20, 1 << 24
-# Shards of a task, and bytes of a part of a file: a second of work, as a scheduler spends a millisecond or two on each
-# task. In small tables fewer, so that each worker has some TASKS, and those that differ in speed end together.
+# The most shards of a task, and the bytes of a part of a file: a second of work, as a scheduler spends a millisecond or
+# two on each task. In small tables a task has fewer shards, so that each worker thread gets about TASKS tasks, and
+# workers of different speeds finish together.
 MOST_SHARDS, TASKS, PART = 64, 16, 1 << 30
 _own = threading.local()
 
@@ -63,7 +64,7 @@ S = TypeVar("S")
 
 
 class _OneThread:
-    """A Table that leaves the threads to dask."""
+    """A Table that leaves threading to dask: each read runs on one thread."""
 
     def __init__(self, table: Table) -> None:
         self.table, self.shape, self.ndim, self.dtype = table, table.shape, table.ndim, table.dtype
@@ -73,13 +74,14 @@ class _OneThread:
 
 
 def from_table(table: Table, chunks: Any = "auto") -> Any:
-    """A dask array of a table; each block is computed where it is needed, on one of dask's threads.
+    """Make a dask array of a table; each block is computed where it is needed, on one of dask's threads.
 
     Parameters
     ----------
     table : Table
     chunks
-        As in ``dask.array.from_array``; "auto" makes blocks of whole rows, where these fit, by ``array.chunk-size``.
+        As in ``dask.array.from_array``; "auto" makes blocks of about the size that dask's option ``array.chunk-size``
+        sets, of whole rows where these fit.
 
     Returns
     -------
@@ -106,7 +108,7 @@ def _check_table(table: Table) -> None:
 
 
 def _block(table: Table, nbytes: int) -> tuple[int, ...]:
-    """The shape of about so many bytes that lie together: rows, or a part of one that is larger."""
+    """The shape of a contiguous block of about `nbytes` bytes: whole rows, or part of a row that is larger."""
     left, block = nbytes // table.itemsize, []
     for size in reversed(table.shape):
         block.append(max(1, min(size, left)))
@@ -115,7 +117,7 @@ def _block(table: Table, nbytes: int) -> tuple[int, ...]:
 
 
 def _run(work: Callable[[T], S], items: Sequence[T], client: Any) -> list[S]:
-    """Call `work` with each item on a cluster, or by dask's default scheduler."""
+    """Call `work` with each item on the client's cluster, or by dask's default scheduler if `client` is None."""
     if client is not None:
         return list(client.gather(client.map(work, items, pure=False)))
     return list(compute(*map(delayed(work, pure=False), items)))
@@ -125,37 +127,37 @@ def _run(work: Callable[[T], S], items: Sequence[T], client: Any) -> list[S]:
 
 
 class _Store:
-    """A zarr array and the table that it should hold, in blocks: its shards, or its chunks where it has none."""
+    """A zarr array and the table that it should hold, cut into the array's shards, or its chunks if it has none."""
 
     def __init__(self, array: Any, table: Table) -> None:
         self.array, self.table = array, table
         self.block: tuple[int, ...] = array.shards or array.chunks
         self.grid = tuple(-(-size // block) for size, block in zip(array.shape, self.block, strict=True))
-        self.plain = False  # whether its shards are those that `shard` makes
+        self.plain = False  # whether the array's shards have the layout that `shard` makes
         if array.shards:
             made = _new(MemoryStore(), table, array.chunks, array.shards)
             self.plain = (array.dtype, array.metadata.codecs) == (made.dtype, made.metadata.codecs)
 
     def tasks(self, client: Any) -> list[range]:
-        """Numbers of blocks."""
+        """The numbers of the blocks that each task handles."""
         count, threads = prod(self.grid), default_threads() if client is None else sum(client.nthreads().values())
         step = max(1, min(MOST_SHARDS, count // (TASKS * max(1, threads))))
         return [range(first, min(first + step, count)) for first in range(0, count, step)]
 
     def place(self, k: int) -> tuple[tuple[slice, ...], StorePath]:
-        """The elements of a block, and where it is stored."""
+        """The position of block `k` in the array, and the path at which it is stored."""
         at = tuple(map(int, np.unravel_index(k, self.grid)))
         path: StorePath = self.array.store_path / self.array.metadata.encode_chunk_key(at)
         return _within(self.table.shape, at, self.block), path
 
     def shard(self, k: int) -> Array:
-        """Its bytes, as the codec "sharding_indexed" of plain bytes has them, in memory of this thread."""
+        """The bytes of shard `k` in zarr's codec "sharding_indexed" without compression, in this thread's buffer."""
         shape, chunks, origin = self.table.shape, self.array.chunks, [axis.start for axis in self.place(k)[0]]
         counts = [block // chunk for block, chunk in zip(self.block, chunks, strict=True)]
         size, end = prod(chunks) * self.table.itemsize, 0
-        index = np.full((prod(counts), 2), -1, "<i8")  # 2**64 - 1 twice is a chunk behind the array's end
+        index = np.full((prod(counts), 2), -1, "<i8")  # 2**64 - 1 twice marks a chunk beyond the array's end
         length = len(index) * size + index.nbytes + 4
-        if not hasattr(_own, "data") or len(_own.data) < length:  # page faults would cost more than the numbers
+        if not hasattr(_own, "data") or len(_own.data) < length:  # page faults cost more than computing
             _own.data = np.empty(length, np.uint8)
         data: Array = _own.data
         for entry, at in zip(index, np.ndindex(*counts), strict=True):
@@ -176,7 +178,7 @@ class _Store:
 
 
 def _within(shape: Sequence[int], at: Sequence[int], block: Sequence[int], origin: Any = None) -> tuple[slice, ...]:
-    """What an array has of a block, whose number on each axis is counted from `origin`."""
+    """The slices of an array that a block covers; `at` is its number on each axis, counted from `origin`."""
     firsts = [a * b + o for a, b, o in zip(at, block, origin or [0] * len(shape), strict=True)]
     return tuple(slice(f, min(f + b, size)) for f, b, size in zip(firsts, block, shape, strict=True))
 
@@ -191,19 +193,19 @@ def _holds(path: StorePath, data: Array) -> bool:
 
 
 def _write(store: _Store, repair: bool, numbers: range) -> int:
-    """The bytes of elements in the shards that were written."""
+    """Write shards, or with `repair` only those that differ; return the bytes of elements in the shards written."""
     written = 0
     for k in numbers:
         (part, path), data = store.place(k), store.shard(k)
         if not repair or not _holds(path, data):
-            kept = data if isinstance(path.store, LocalStore) else data.copy()  # others may keep a reference
+            kept = data if isinstance(path.store, LocalStore) else data.copy()  # other stores may keep a reference
             wait_for(path.set(Buffer.from_array_like(kept)))
             written += prod(axis.stop - axis.start for axis in part) * store.table.itemsize
     return written
 
 
 def _compare(store: _Store, numbers: range) -> Array:
-    """First and last of each range of rows that differ."""
+    """Compare blocks; return the ranges of rows that differ, of shape (n, 2): first, and one past the last."""
     ranges = [np.empty((0, 2), np.int64)]
     for k in numbers:
         part, path = store.place(k)
@@ -213,14 +215,14 @@ def _compare(store: _Store, numbers: range) -> Array:
         try:
             read = np.ascontiguousarray(store.array[part])
             differ = (made.view(np.uint8) != read.view(np.uint8)).reshape(len(made), -1).any(axis=1)
-        except ValueError:  # what is stored cannot be a shard
+        except ValueError:  # the stored bytes are not a valid shard
             differ = np.ones(len(made), bool)
         ranges.append(np.array(ranges_of(part[0].start + np.flatnonzero(differ)), np.int64).reshape(-1, 2))
     return np.concatenate(ranges)
 
 
 def _merge(ranges: Array) -> Array:
-    """Joined where they touch, in order: shards that cut rows find a row more than once."""
+    """Sort ranges and join those that touch or overlap, as several shards may report parts of the same row."""
     ranges = ranges[np.argsort(ranges[:, 0])]
     lasts = np.maximum.accumulate(ranges[:, 1])
     cuts = np.flatnonzero(ranges[1:, 0] > lasts[:-1])
@@ -242,13 +244,13 @@ def _stored(table: Table) -> np.dtype[Any]:
 
 
 def _place(store: Any) -> Any:
-    """The same for workers that were started in other folders."""
+    """Make a local path absolute, so that it means the same to workers that were started in other folders."""
     is_path = isinstance(store, str | os.PathLike) and "://" not in os.fspath(store)
     return os.path.abspath(store) if is_path else store
 
 
 def _open(store: Any) -> tuple[Any, Table | None]:
-    """The array that is there, and the table of its recipe."""
+    """Open an existing array; return it, and the table of its recipe or None."""
     array = zarr.open_array(_place(store), mode="r")
     recipe = array.attrs.asdict().get("xavierfast")
     return array, None if recipe is None else Table.from_recipe(recipe)  # type: ignore[arg-type]
@@ -264,22 +266,23 @@ def create(
     force: bool = False,
     client: Any = None,
 ) -> int:
-    """Write a table as a zarr v3 array, from all workers of a cluster.
+    """Write a table as a zarr v3 array, with all workers of a cluster.
 
     Parameters
     ----------
     table : Table
     store : str, path or zarr store
-        That all workers reach: a folder on shared storage, a URL like "s3://bucket/items.zarr" (with s3fs).
+        A place that all workers reach: a folder on shared storage, or a URL like "s3://bucket/items.zarr" (with s3fs).
     chunks, shards : int, tuple of ints or "auto"
-        Rows or shapes: of what is read at least, by default 1 MiB, and of an object in the store, by default 16 MiB.
-        Shards are rounded down to whole chunks.
+        Numbers of rows, or shapes. A chunk is the least that a reader fetches, by default 1 MiB; a shard is one object
+        in the store, by default 16 MiB. Shards are rounded down to whole chunks.
     resume : bool
-        Finish what is there: verify each shard, write those that are missing or differ. Begin, if nothing is there.
+        Finish an existing array: verify each shard, and write those that are missing or differ. Begin a new array if
+        none exists.
     force : bool
-        Remove an array that is there first.
+        Remove an existing array first.
     client : dask.distributed.Client, optional
-        By default dask's default scheduler.
+        The cluster to use. By default, dask's default scheduler runs the tasks.
 
     Returns
     -------
@@ -289,11 +292,11 @@ def create(
     Raises
     ------
     FileExistsError
-        For an array that is there, without `resume` and `force`.
+        If an array exists, and neither `resume` nor `force` is set.
     FileNotFoundError
-        If what the workers wrote is not in the store, as they do not share it.
+        If the shards that the workers wrote are not in the store, because the workers do not share it.
     TypeError, ValueError
-        For arguments that are not as above, and to resume an array of another recipe or layout.
+        If an argument is not as described above, or the array to resume has another recipe or layout.
 
     Examples
     --------
@@ -347,14 +350,14 @@ def _shape(what: str, table: Table, given: Rows, nbytes: int) -> tuple[int, ...]
 
 
 def verify(store: Any, table: Table | None = None, *, client: Any = None) -> Verification:
-    """Recompute a zarr array on all workers of a cluster, and say which of its rows differ.
+    """Recompute a zarr array on all workers of a cluster, and report which of its rows differ.
 
     Parameters
     ----------
     store, client
-        As in :func:`create`. The array may have been trained, copied or compressed since.
+        As in :func:`create`. The array may have been trained, copied or compressed since it was created.
     table : Table, optional
-        What it should be; by default what its recipe says.
+        The expected table; by default that of the array's recipe.
 
     Returns
     -------
@@ -363,9 +366,9 @@ def verify(store: Any, table: Table | None = None, *, client: Any = None) -> Ver
     Raises
     ------
     FileNotFoundError
-        If no array is there.
+        If the store holds no array.
     TypeError, ValueError
-        For a recipe that is missing or damaged.
+        If the recipe is missing or damaged.
 
     Examples
     --------
@@ -395,7 +398,7 @@ def verify(store: Any, table: Table | None = None, *, client: Any = None) -> Ver
 
 
 def load(store: Any) -> Any:
-    """A dask array of what is stored, in the dtype of its recipe: bfloat16 and float8 too.
+    """Open a stored array as a dask array in the dtype of its recipe, including bfloat16 and float8.
 
     Parameters
     ----------
@@ -424,10 +427,10 @@ def load(store: Any) -> Any:
 def create_file(
     table: Table, path: str | os.PathLike[str], client: Any = None, *, parts: int | None = None, sync: bool = True
 ) -> int:
-    """Write a .npy, .bin or .safetensors file on shared storage, each part of it by one of many workers.
+    """Write a .npy, .bin or .safetensors file on shared storage, in parts that the workers of a cluster write.
 
-    No data crosses the network. When all is written, this process verifies it, repairs it if it must, and gives the
-    file its name.
+    No data passes between the workers. When all parts are written, this process verifies the file, repairs it if
+    necessary, and gives it its name.
 
     Parameters
     ----------
@@ -436,17 +439,17 @@ def create_file(
     path, sync
         As in ``xavierfast.files.create``.
     parts : int, optional
-        About equal ones; by default of 1 GiB.
+        The number of parts, which are about equal; by default, parts have about 1 GiB.
 
     Returns
     -------
     int
-        The bytes that were written, the repaired ones twice.
+        The bytes that were written; repaired bytes count twice.
 
     Raises
     ------
     OSError, TypeError, ValueError
-        As ``xavierfast.files.create``. What was written stays for ``xavierfast finish``.
+        As in ``xavierfast.files.create``. Everything written so far stays for ``xavierfast.files.resume``.
 
     Examples
     --------
