@@ -1,12 +1,14 @@
 """JAX: the initialisers of ``jax.nn.initializers`` by our kernels, and Tables as arrays sharded from the start.
 
-The protocol and the distributions are JAX's, the bits are those of the NumPy core, and a key's words are the seed::
+The calling convention and the distributions are those of JAX, the bits are those of the NumPy core, and the words of
+the key are the seed::
 
     jax.random.key(7)  ->  key_data [0, 7]  ->  xavierfast.xavier_uniform(shape, seed=[0, 7])
 
-A part is computed into new memory, aligned as XLA wants it: on the CPU the array takes it over, elsewhere it is copied
-to the device. Of a sharded array only local shards are computed. Under ``jit``, ``vmap`` and ``eval_shape``, where a
-key has no value yet, the call becomes a ``jax.pure_callback`` to the same code: the same bits, with a copy.
+Each part of an array is computed into new memory that is aligned as XLA requires: on the CPU the array takes that
+memory over, elsewhere it is copied to the device. Only the local shards of a sharded array are computed. Under ``jit``,
+``vmap`` and ``eval_shape``, where a key has no value yet, the call becomes a ``jax.pure_callback`` to the same code,
+which gives the same bits at the cost of a copy.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,7 +40,7 @@ __all__ = [
 
 Axes = int | Sequence[int]
 
-ALIGNMENT = 64  # bytes; XLA copies memory that has less
+ALIGNMENT = 64  # bytes; XLA copies memory that is aligned to less
 WHOLE: Any = PartitionSpec()  # type: ignore[no-untyped-call]
 
 
@@ -46,7 +48,7 @@ WHOLE: Any = PartitionSpec()  # type: ignore[no-untyped-call]
 
 
 def read_part(table: Table, index: Any) -> Array:
-    """A part of a table in memory that nobody else has: JAX aliases what it is given (jax issue 37830)."""
+    """Read a part of a table into memory of its own, because JAX aliases the memory it is given (jax issue 37830)."""
     part = table.shard(index)
     memory = np.empty(part.nbytes + ALIGNMENT, np.uint8)
     first = -kernels.address(memory) % ALIGNMENT
@@ -54,19 +56,24 @@ def read_part(table: Table, index: Any) -> Array:
 
 
 def make_array(table: Table, sharding: Any = None) -> jax.Array:
-    """A Table, or a shard of one, as a ``jax.Array``, of which each process computes what its devices hold.
+    """A Table, or a shard of one, as a ``jax.Array``; each process computes only the parts that its devices hold.
 
     Parameters
     ----------
     table : Table
+        The values of the array.
     sharding : jax.sharding.Sharding or PartitionSpec, optional
-        A PartitionSpec is one of the mesh of ``jax.set_mesh``; by default the array is whole, on the default device.
-        What several devices hold is computed once.
+        A PartitionSpec refers to the mesh of ``jax.set_mesh``. By default the whole array is put on the default device.
+        A process computes a part that several of its devices hold only once.
+
+    Returns
+    -------
+    jax.Array
 
     Raises
     ------
     ValueError
-        For a float64 or complex128 table where ``jax_enable_x64`` is off, and for what JAX refuses to shard.
+        For a float64 or complex128 table while ``jax_enable_x64`` is off, and for shardings that JAX refuses.
 
     Examples
     --------
@@ -92,7 +99,7 @@ def make_array(table: Table, sharding: Any = None) -> jax.Array:
 
 
 def _named(sharding: Any, mesh: Callable[[], Any]) -> Any:
-    """A PartitionSpec, or a sharding of the abstract mesh of ``jax.set_mesh``, on that mesh."""
+    """Put a PartitionSpec, or a sharding over the abstract mesh of ``jax.set_mesh``, on the mesh of ``mesh()``."""
     spec = sharding.spec if isinstance(getattr(sharding, "mesh", None), jax.sharding.AbstractMesh) else sharding
     if not isinstance(spec, PartitionSpec):
         return sharding
@@ -102,7 +109,7 @@ def _named(sharding: Any, mesh: Callable[[], Any]) -> Any:
 
 
 def _trace(make: Callable[[Any], Table], words: Any, shape: Any, dtype: Any, sharding: Any) -> Any:
-    """``make_array(make(words))`` at run time; under a sharding each device asks for its own part."""
+    """Make ``make_array(make(words))`` when the traced code runs; with a sharding each device asks for its own part."""
     sharding = _named(sharding, jax.sharding.get_abstract_mesh)
     if not isinstance(sharding, NamedSharding | None):
         raise TypeError(f"out_sharding must be a NamedSharding or PartitionSpec under jit, got {sharding!r}")
@@ -119,7 +126,7 @@ def _trace(make: Callable[[Any], Table], words: Any, shape: Any, dtype: Any, sha
         places = [0 if name is None else jax.lax.axis_index(name) for name in names]
         return jax.pure_callback(compute, result, words, *places, vmap_method="sequential")
 
-    if sharding is None:  # the barrier lets XLA put elsewhere what a callback gives to the first device of a mesh
+    if sharding is None:  # a callback's result is on a mesh's first device: the barrier lets XLA move it
         return jax.lax.optimization_barrier(local(words))  # type: ignore[no-untyped-call]
     return jax.shard_map(local, mesh=sharding.mesh, in_specs=WHOLE, out_specs=spec, check_vma=False)(words)
 
@@ -135,7 +142,7 @@ def _initializer(
     init: str, default: Any, axes: tuple[Axes, Axes, Axes] | None = None, **parameters: Any
 ) -> Initializer:
     parameters = {name: _plain(value) for name, value in parameters.items()}
-    Table((1, 1), init, seed=0, **parameters)  # raises where the arguments are given
+    Table((1, 1), init, seed=0, **parameters)  # raises errors here, where the arguments are given
 
     def initializer(key: Any, shape: Any, dtype: Any = default, out_sharding: Any = None) -> Any:
         shape = check_shape(shape)
@@ -151,7 +158,7 @@ def _initializer(
         if words.ndim != 1:
             raise ValueError(f"key must be a single key, got keys of the shape {words.shape[:-1]}: use jax.vmap")
         if isinstance(words, jax.core.Tracer):
-            make([0])  # raises while tracing
+            make([0])  # raises errors while tracing
             return _trace(make, words, shape, own, out_sharding)
         return make_array(make(words), out_sharding)
 
@@ -162,12 +169,12 @@ def _dtype(dtype: Any) -> np.dtype[Any]:
     wanted = resolve_dtype(jnp.result_type(float) if dtype is None else dtype).storage
     own: np.dtype[Any] = jax.dtypes.canonicalize_dtype(wanted)
     if own != wanted:
-        jnp.empty(0, wanted)  # JAX's warning that it has no other without x64
+        jnp.empty(0, wanted)  # for JAX's own warning that it needs x64 for this dtype
     return own
 
 
 def _options(shape: tuple[int, ...], axes: tuple[Axes, Axes, Axes]) -> dict[str, Any]:
-    """The axes as a layout. One with two roles counts in neither fan, as JAX divides: Flax's embeddings have one."""
+    """The axes as a layout. As in JAX, an axis with two roles counts in neither fan: Flax's embeddings have one."""
     ndim, layout = len(shape), ["x"] * len(shape)
     for letter, name, given in zip("iob", ("in_axis", "out_axis", "batch_axis"), axes, strict=True):
         numbers = tuple(given) if isinstance(given, Sequence) else (given,)
@@ -184,31 +191,33 @@ def variance_scaling(
     scale: Any, mode: str, distribution: str, in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (),
     dtype: Any = None,
 ) -> Initializer:  # fmt: skip
-    """Mean 0 and variance scale / n, n the fan of the mode.
+    """Values of mean 0 and variance scale / n, where n is the fan that `mode` names.
 
     Parameters
     ----------
     scale : float
-        >= 0; 1 is LeCun's and Xavier's, 2 He's.
+        At least 0: 1 for LeCun and Xavier, 2 for He.
     mode : {"fan_in", "fan_out", "fan_avg", "fan_geo_avg"}
+        The fan n: fan_in, fan_out, their mean or their geometric mean.
     distribution : {"uniform", "normal", "truncated_normal"}
-        "truncated_normal" is cut at two standard deviations and widened so that the variance is what was asked for;
-        for complex dtypes by the right constant, where JAX has 1.9 % too much variance.
+        "truncated_normal" is cut at two standard deviations and widened so that the variance is scale / n. Complex
+        dtypes use the right constant for this, where JAX has 1.9 % too much variance.
     in_axis, out_axis, batch_axis : int or sequence of ints
-        The other axes are the receptive field; they are the `layout` of :func:`xavierfast.fans`.
+        The axes of inputs, of outputs and of independent copies; all other axes are the receptive field. They say the
+        same as the `layout` of :func:`xavierfast.fans`.
     dtype : dtype, optional
-        As in :func:`xavierfast.xavier_uniform`; by default JAX's own, float32 or with ``jax_enable_x64`` float64.
+        As in :func:`xavierfast.xavier_uniform`; by default JAX's own: float32, or float64 with ``jax_enable_x64``.
 
     Returns
     -------
     callable
-        ``init(key, shape, dtype=dtype, out_sharding=None)``, which gives a ``jax.Array``; the key is one of
-        ``jax.random.key`` or ``PRNGKey``, `out_sharding` as the sharding of :func:`make_array`.
+        ``init(key, shape, dtype=dtype, out_sharding=None)``, which returns a ``jax.Array``. The key comes from
+        ``jax.random.key`` or ``PRNGKey``; `out_sharding` is like the sharding of :func:`make_array`.
 
     Raises
     ------
     TypeError, ValueError
-        For what is not as above.
+        If an argument is not as described above.
 
     Examples
     --------
@@ -224,6 +233,8 @@ def variance_scaling(
 def glorot_uniform(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None) -> Initializer:
     """Uniform on +-sqrt(6 / (fan_in + fan_out)): Glorot and Bengio (2010), eq. 16.
 
+    Parameters as in :func:`variance_scaling`.
+
     >>> glorot_uniform()(jax.random.key(7), (200, 300)).std().round(3)
     Array(0.063, dtype=float32)
     """
@@ -232,6 +243,8 @@ def glorot_uniform(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (
 
 def glorot_normal(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None) -> Initializer:
     """Truncated normal, standard deviation sqrt(2 / (fan_in + fan_out)): Glorot and Bengio, eq. 12.
+
+    Parameters as in :func:`variance_scaling`.
 
     >>> glorot_normal()(jax.random.key(7), (200, 300)).std().round(3)
     Array(0.063, dtype=float32)
@@ -242,6 +255,8 @@ def glorot_normal(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = ()
 def he_uniform(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None) -> Initializer:
     """Uniform on +-sqrt(6 / fan_in): He et al. (2015).
 
+    Parameters as in :func:`variance_scaling`.
+
     >>> he_uniform()(jax.random.key(7), (200, 300)).std().round(3)
     Array(0.1, dtype=float32)
     """
@@ -250,6 +265,8 @@ def he_uniform(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), d
 
 def he_normal(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None) -> Initializer:
     """Truncated normal, standard deviation sqrt(2 / fan_in): He et al. (2015), eq. 10.
+
+    Parameters as in :func:`variance_scaling`.
 
     >>> he_normal()(jax.random.key(7), (200, 300)).std().round(3)
     Array(0.1, dtype=float32)
@@ -260,6 +277,8 @@ def he_normal(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dt
 def lecun_uniform(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None) -> Initializer:
     """Uniform on +-sqrt(3 / fan_in): LeCun et al. (1998).
 
+    Parameters as in :func:`variance_scaling`.
+
     >>> lecun_uniform()(jax.random.key(7), (200, 300)).std().round(3)
     Array(0.071, dtype=float32)
     """
@@ -268,6 +287,8 @@ def lecun_uniform(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = ()
 
 def lecun_normal(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None) -> Initializer:
     """Truncated normal, standard deviation sqrt(1 / fan_in): LeCun et al. (1998).
+
+    Parameters as in :func:`variance_scaling`.
 
     >>> lecun_normal()(jax.random.key(7), (200, 300)).std().round(3)
     Array(0.071, dtype=float32)
@@ -280,7 +301,7 @@ kaiming_uniform, kaiming_normal = he_uniform, he_normal
 
 
 def uniform(scale: Any = 1e-2, dtype: Any = None) -> Initializer:
-    """Uniform from 0 to below `scale`, which is >= 0. Real dtypes, those of :func:`variance_scaling`.
+    """Uniform from 0 to below `scale`, which must be >= 0, for the real dtypes of :func:`variance_scaling`.
 
     >>> values = uniform(10.0)(jax.random.key(7), (1000,))
     >>> bool(0 <= values.min() and 9.9 < values.max() < 10)
@@ -293,7 +314,9 @@ def uniform(scale: Any = 1e-2, dtype: Any = None) -> Initializer:
 
 
 def normal(stddev: Any = 1e-2, dtype: Any = None) -> Initializer:
-    """Normal with mean 0 and standard deviation `stddev`, which is >= 0; dtypes are those of :func:`variance_scaling`.
+    """Normal with mean 0 and standard deviation `stddev`, which must be >= 0.
+
+    `dtype` is as in :func:`variance_scaling`.
 
     >>> normal(5.0)(jax.random.key(7), (3,)).tolist() == Table(3, "normal", std=5.0, seed=[0, 7])[:].tolist()
     True
@@ -304,7 +327,7 @@ def normal(stddev: Any = 1e-2, dtype: Any = None) -> Initializer:
 def truncated_normal(stddev: Any = 1e-2, dtype: Any = None, lower: Any = -2.0, upper: Any = 2.0) -> Initializer:
     """Normal with mean 0 and standard deviation `stddev` before it is cut at lower * stddev and upper * stddev.
 
-    As in JAX, the variance is not corrected for the cut. dtypes are those of :func:`variance_scaling`.
+    As in JAX, the variance is not corrected for the cut. `dtype` is as in :func:`variance_scaling`.
 
     >>> bool(abs(truncated_normal(0.5)(jax.random.key(7), (1000,))).max() <= 1)
     True

@@ -1,15 +1,17 @@
 # mypy: allow-subclassing-any
 """Keras 3: its random initialisers by our kernels, with its names, arguments, distributions and configurations.
 
-Each class is the one of ``keras.initializers`` with another way to draw, so that layers, ``clone``, and models that are
-saved and loaded take it as they take Keras's own. The bits are those of the NumPy core, on every backend::
+Each class derives from the one of the same name in ``keras.initializers`` and only draws differently, so that layers,
+``clone``, and saved and loaded models accept it like Keras's own. The bits are those of the NumPy core, on every
+backend::
 
     GlorotUniform(seed=7)((3, 4))                  xavierfast.xavier_uniform((3, 4), seed=7)
     GlorotNormal(seed=7, name="head")((3, 4))      xavierfast.xavier_truncated_normal((3, 4), seed=7, name="head")
 
-As in Keras, an instance gives the same values at each call, and layers that share it, or its seed, start alike (keras
-issues 15586, 17007): `name` gives each a stream of its own under one seed, a ``keras.random.SeedGenerator`` each call.
-PyTorch and JAX take the memory over without a copy; under a JAX distribution only local shards are computed.
+As in Keras, an instance gives the same values at each call, and layers that share an instance, or a seed, start with
+the same values (keras issues 15586, 17007). To avoid this, give each initialiser a `name` of its own under one seed, or
+pass a ``keras.random.SeedGenerator``, which gives each call a stream of its own. PyTorch and JAX take the memory over
+without a copy; under a JAX distribution only local shards are computed.
 """
 
 from math import prod
@@ -23,7 +25,7 @@ from .table import Table
 try:
     import keras  # type: ignore[import-untyped]
 except ModuleNotFoundError as error:
-    if error.name != "keras":  # its backend, which is the user's choice
+    if error.name != "keras":  # Keras's backend is missing, which is the user's choice
         raise
     raise ImportError("xavierfast.keras needs keras: pip install 'xavierfast[keras]'") from None
 
@@ -38,7 +40,7 @@ _registered = keras.saving.register_keras_serializable(package="xavierfast")
 
 
 class _Initializer:
-    """What goes before Keras's class: its seed and configuration, our values."""
+    """A mixin to put before a class of Keras, whose seed and configuration it keeps: it draws our values."""
 
     seed: Any
 
@@ -53,15 +55,16 @@ class _Initializer:
         return {**super().get_config(), "name": self.name}  # type: ignore[misc]
 
     def __call__(self, shape: Any, dtype: Any = None, layout: Any = None) -> Any:
-        """A tensor of the backend.
+        """Draw a tensor of the backend.
 
         Parameters
         ----------
         shape : sequence of ints
+            The shape of the tensor.
         dtype : str, optional
             As in :func:`xavierfast.xavier_uniform`; by default ``keras.config.floatx()``.
         layout : optional
-            Where Keras's distribution puts the tensor: with JAX, a sharding.
+            The placement of the tensor by a Keras distribution: with JAX, a sharding.
         """
         dtype = keras.backend.standardize_dtype(dtype)
         shape = check_shape(shape)
@@ -74,7 +77,7 @@ class _Initializer:
     def _words(self) -> Any:
         if not isinstance(self.seed, keras.random.SeedGenerator):
             return self.seed
-        # Keras's seeds are unsigned and of 32 bits, but PyTorch's backend keeps them in signed ones.
+        # Keras's seeds are unsigned 32-bit ints, but the PyTorch backend keeps them in signed ones.
         return [int(word) & 0xFFFFFFFF for word in self.seed.next()]
 
 
@@ -83,7 +86,7 @@ def _tensor(table: Table, layout: Any) -> Any:
     if backend == "jax":
         from .jax import make_array
 
-        return make_array(table, getattr(layout, "backend_layout", layout))  # of a keras.distribution.TensorLayout
+        return make_array(table, getattr(layout, "backend_layout", layout))  # from a keras.distribution.TensorLayout
     array = table.read()
     if backend == "torch":
         import torch
@@ -109,7 +112,7 @@ class _Scaled(_Initializer):
 
 
 def _fans(shape: tuple[int, ...], input_axes: Any, output_axes: Any) -> tuple[int, int]:
-    """As Keras counts them: axes that are given are all that counts, and a shape of less than two is its own fans."""
+    """The fans as Keras counts them: only given axes count; with fewer than two axes both fans are the shape's size."""
     if input_axes is not None and output_axes is not None:
         return prod(shape[axis] for axis in input_axes), prod(shape[axis] for axis in output_axes)
     return fans(shape) if len(shape) > 1 else (prod(shape), prod(shape))
@@ -117,26 +120,27 @@ def _fans(shape: tuple[int, ...], input_axes: Any, output_axes: Any) -> tuple[in
 
 @_registered
 class VarianceScaling(_Scaled, keras.initializers.VarianceScaling):
-    """Mean 0 and variance scale / n, n the fan of the mode.
+    """Values of mean 0 and variance scale / n, where n is the fan that `mode` names.
 
     Parameters
     ----------
     scale : float
-        > 0.
+        Greater than 0.
     mode : {"fan_in", "fan_out", "fan_avg"}
+        The fan n: fan_in, fan_out or their mean.
     distribution : {"truncated_normal", "untruncated_normal", "uniform"}
-        "truncated_normal" is cut at two standard deviations and widened so that the variance is what was asked for.
+        "truncated_normal" is cut at two standard deviations and widened so that the variance is scale / n.
     seed : int, keras.random.SeedGenerator or None
-        An int >= 0. None takes one at random, which ``keras.utils.set_random_seed`` decides.
+        An int must be >= 0. None takes a random seed, which ``keras.utils.set_random_seed`` decides.
     input_axes, output_axes : sequence of ints, optional
-        Whose sizes alone are the fans.
+        The axes of inputs and of outputs. If they are given, only their sizes make up the fans.
     name : str
-        A stream of its own under the seed.
+        The name of the tensor. Each name has a stream of its own under one seed.
 
     Raises
     ------
     TypeError, ValueError
-        For what is not as above.
+        If an argument is not as described above.
 
     Examples
     --------
@@ -223,7 +227,9 @@ class LecunNormal(_Scaled, keras.initializers.LecunNormal):
 
 @_registered
 class RandomUniform(_Initializer, keras.initializers.RandomUniform):
-    """Uniform from minval to below maxval, by default +-0.05; `seed` and `name` as in :class:`VarianceScaling`.
+    """Uniform from `minval` to below `maxval`, by default -0.05 and 0.05.
+
+    `seed` and `name` are as in :class:`VarianceScaling`.
 
     >>> values = RandomUniform(0, 10, seed=7)((1000,))
     >>> bool(0 <= values.min() < 0.1 and 9.9 < values.max() < 10)
@@ -245,7 +251,9 @@ class _Normal(_Initializer):
 
 @_registered
 class RandomNormal(_Normal, keras.initializers.RandomNormal):
-    """Normal with `mean`, by default 0, and `stddev`, 0.05; `seed` and `name` as in :class:`VarianceScaling`.
+    """Normal with mean `mean`, by default 0, and standard deviation `stddev`, by default 0.05.
+
+    `seed` and `name` are as in :class:`VarianceScaling`.
 
     >>> round(float(keras.ops.std(RandomNormal(stddev=2.0, seed=7)((200, 300)))), 1)
     2.0
@@ -256,7 +264,9 @@ class RandomNormal(_Normal, keras.initializers.RandomNormal):
 
 @_registered
 class TruncatedNormal(_Normal, keras.initializers.TruncatedNormal):
-    """The same before it is cut at two `stddev` from `mean`; as in Keras, the variance is not corrected for the cut.
+    """Normal with mean `mean` and standard deviation `stddev`, before it is cut at two `stddev` from `mean`.
+
+    As in Keras, the variance is not corrected for the cut. Parameters as in :class:`RandomNormal`.
 
     >>> bool(abs(TruncatedNormal(stddev=0.5, seed=7)((1000,))).max() <= 1)
     True

@@ -1,13 +1,13 @@
-"""The initialisers of ``tf.contrib.layers`` (TensorFlow 1), called as they were, on NumPy arrays.
+"""The initialisers of ``tf.contrib.layers`` (TensorFlow 1) with their original signatures, for NumPy arrays.
 
-The distributions are theirs, but for what was wrong in them:
+The distributions are those of TensorFlow, except where these were wrong:
 
-- The normal ones were cut at two standard deviations and widened by sqrt(1.3), for a standard deviation that was 1.0029
-  times too large. Here it is what was asked for.
-- A part of a partitioned variable took its fans from its own shape. Here they are those of the ``full_shape`` of its
-  ``partition_info``, and the values those of that part of the whole variable.
-- The docstring of ``xavier_initializer`` gave its normal sqrt(3 / (in + out)); its code and the paper have
-  sqrt(2 / (in + out)).
+- TensorFlow cut its normals at two standard deviations and widened them by sqrt(1.3), which made the standard deviation
+  1.0029 times too large. Here it is the requested one.
+- TensorFlow took the fans of a part of a partitioned variable from the part's own shape. Here they are the fans of the
+  ``full_shape`` in its ``partition_info``, and the values are those of that part of the whole variable.
+- The docstring of ``xavier_initializer`` gave the standard deviation of its normal as sqrt(3 / (in + out)). Its code
+  and the paper have sqrt(2 / (in + out)).
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ __all__ = ["variance_scaling_initializer", "xavier_initializer"]
 
 
 def xavier_initializer(uniform: bool = True, seed: Seed = None, dtype: Any = "float32") -> Callable[..., Array]:
-    """``tf.contrib.layers.xavier_initializer``: :func:`variance_scaling_initializer` of factor 1 and "FAN_AVG".
+    """``tf.contrib.layers.xavier_initializer``: :func:`variance_scaling_initializer` with factor 1 and "FAN_AVG".
 
     Examples
     --------
@@ -38,30 +38,32 @@ def xavier_initializer(uniform: bool = True, seed: Seed = None, dtype: Any = "fl
 def variance_scaling_initializer(
     factor: float = 2.0, mode: str = "FAN_IN", uniform: bool = False, seed: Seed = None, dtype: Any = "float32"
 ) -> Callable[..., Array]:
-    """``tf.contrib.layers.variance_scaling_initializer``: mean 0 and variance factor / n, n the fan of the mode.
+    """``tf.contrib.layers.variance_scaling_initializer``: values of mean 0 and variance factor / n.
 
     Parameters
     ----------
     factor : float
-        >= 0.
+        At least 0.
     mode : {"FAN_IN", "FAN_OUT", "FAN_AVG"}
-        Of a shape of one axis both fans are its size, of none 1.
+        The fan n: fan_in, fan_out or their mean. Both fans of a shape with one axis are its size; without axes, both
+        are 1.
     uniform : bool
-        Uniform on +-sqrt(3 * factor / n), or a normal cut at two standard deviations and widened by 1 / 0.8796.
+        Whether to draw from the uniform on +-sqrt(3 * factor / n), or from a normal that is cut at two standard
+        deviations and widened by 1 / 0.8796.
     seed, dtype
-        As in :func:`xavierfast.xavier_uniform`. With a seed all calls for a shape give the same values, with None each
-        has its own, as TensorFlow's.
+        As in :func:`xavierfast.xavier_uniform`. With a seed, all calls for one shape give the same values; with None,
+        each call gives other values, as in TensorFlow.
 
     Returns
     -------
     callable
-        ``initializer(shape, dtype=dtype, partition_info=None)``, which gives a NumPy array. `partition_info` has
-        ``full_shape`` and ``var_offset``, as TensorFlow's has.
+        ``initializer(shape, dtype=dtype, partition_info=None)``, which returns a NumPy array. `partition_info` has
+        the attributes ``full_shape`` and ``var_offset``, as in TensorFlow.
 
     Raises
     ------
     TypeError, ValueError
-        For what is not as above.
+        If an argument is not as described above.
 
     Examples
     --------
@@ -78,7 +80,7 @@ def variance_scaling_initializer(
         "distribution": "uniform" if uniform else "truncated_normal",
     }
     default = resolve_dtype(dtype).name
-    Table((1, 1), "variance_scaling", seed=0, **drawn)  # raises where the arguments are given
+    Table((1, 1), "variance_scaling", seed=0, **drawn)  # raises errors here, where the arguments are given
 
     def initializer(shape: Sequence[int], dtype: Any = None, partition_info: Any = None) -> Array:
         sizes = check_shape(shape)

@@ -1,7 +1,7 @@
-"""What an initialisation does to a deep network, measured: see ``network``.
+"""Measure the effect of an initialisation on a deep network; the method is described in ``network``.
 
-``propagate`` measures one network, ``compare`` several initialisations of it, ``suggest`` looks for a gain, ``explain``
-says it in sentences. ``xavierfast.torch.propagate`` does the same for a ``torch.nn.Module``.
+``propagate`` measures one network, ``compare`` measures several initialisations of it, ``suggest`` looks for a gain,
+and ``explain`` describes the results in sentences. ``xavierfast.torch.propagate`` measures a ``torch.nn.Module``.
 """
 
 from .network import (

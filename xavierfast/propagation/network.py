@@ -1,13 +1,13 @@
-"""What an initialisation does to a deep network: a batch goes forward, a random gradient comes back, both are measured.
+"""Measure the effect of an initialisation on a deep network, by a batch forward and a random gradient backward.
 
 ::
 
     z[0] = inputs      s[i] = z[i-1] @ W[i]          z[i] = f(s[i])                  i = 1 ... d, no biases
     C = sum(g * z[d])  d[i] = dC/ds[i] = f'(s[i]) * (d[i+1] @ W[i+1].T)              g normal, of std 1
 
-All is float32. The weights are Tables of one seed with the names "layer 1", "layer 2", ...; the inputs, unless they are
-given, and g are normal ones with the names "inputs" and "gradient". So a report is a function of its arguments, but for
-the last bits, which the machine's BLAS decides.
+All arrays are float32. The weights are Tables under one seed with the names "layer 1", "layer 2", ...; g and, unless
+they are given, the inputs are normal Tables with the names "gradient" and "inputs". So a report depends only on its
+arguments, except for the last bits, which depend on the machine's BLAS.
 
 Source: Glorot and Bengio (2010), "Understanding the difficulty of training deep feedforward neural networks", section
 4.2. Variances stay level from layer to layer forward if fan_in * Var[W] = 1 (eq. 10), backward if fan_out * Var[W] = 1
@@ -49,7 +49,7 @@ def _sigmoid(x: Array) -> Array:
 
 
 def _normal_cdf(x: Array) -> Any:
-    """By Abramowitz and Stegun 7.1.26, within 1e-7; NumPy has no erf."""
+    """The normal distribution function, by Abramowitz and Stegun 7.1.26, within 1e-7; NumPy has no erf."""
     t = 1 / (1 + 0.3275911 / sqrt(2) * abs(x))
     tail = t * (0.127414796 + t * (-0.142248368 + t * (0.7107068705 + t * (-0.7265760135 + t * 0.5307027145))))
     tail *= np.exp(-0.5 * x * x)
@@ -72,12 +72,12 @@ ACTIVATIONS: dict[str, tuple[Function, Function]] = {
     "silu": (lambda x: x * _sigmoid(x), _silu_slope),
     "linear": (lambda x: x, np.ones_like),
 }
-# PyTorch's modules that act on each element alone.
+# PyTorch's elementwise modules.
 MODULES = (
     "CELU", "ELU", "GELU", "Hardsigmoid", "Hardswish", "Hardtanh", "Identity", "LeakyReLU", "LogSigmoid", "Mish",
     "ReLU", "ReLU6", "SELU", "SiLU", "Sigmoid", "Softplus", "Softsign", "Tanh",
 )  # fmt: skip
-GRID = np.linspace(-20, 20, 4001, dtype=np.float32)  # where f' is looked at for its maximum
+GRID = np.linspace(-20, 20, 4001, dtype=np.float32)  # the points at which the maximum of |f'| is sought
 
 SCHEMES: dict[str, Rule] = {
     "zeros": "zeros",
@@ -97,26 +97,26 @@ SCHEMES: dict[str, Rule] = {
 
 
 class Layer(NamedTuple):
-    """What :func:`propagate` measured of a layer. A std is inf where values overflow float32."""
+    """The measurements of one layer by :func:`propagate`. A standard deviation is inf where values overflow float32."""
 
     name: str
     width: int  # neurons
     weight: float  # fan_in * Var[W]
-    mean: float  # of the activations z; nan where they overflow
-    std: float
-    saturated: float  # share of the activations where |f'| < 1 % of its maximum; nan where f is not known
+    mean: float  # mean of the activations z; nan where they overflow
+    std: float  # std of the activations z
+    saturated: float  # share of the activations where |f'| < 1 % of its maximum; nan where f is unknown
     gradient: float  # std of dC/ds
     weight_gradient: float  # std of dC/dW, C the mean over the batch
-    singular: float  # mean singular value of dz[i]/dz[i-1] at the first sample; nan where left out, or overflow
-    distinct: int  # neurons that respond to the batch each in a way of its own
+    singular: float  # mean singular value of dz[i]/dz[i-1] at the first sample; nan if not computed, or overflow
+    distinct: int  # number of different responses to the batch among the neurons
 
 
-Histograms = tuple[Array, list[Array]]  # edges, and a density a layer
+Histograms = tuple[Array, list[Array]]  # bin edges, and one density per layer
 
 
 @dataclass(frozen=True)
 class Report:
-    """What :func:`propagate` returns: the layers, from the inputs up, and how to look at them."""
+    """The result of :func:`propagate`: the layers, from the inputs up, with methods to show them."""
 
     init: str
     activation: str
@@ -128,38 +128,38 @@ class Report:
 
     @property
     def forward(self) -> float:
-        """The factor from a layer's std of activations to the next one's, the geometric mean; nan without one."""
+        """The geometric mean of the factors from each layer's std of activations to the next one's, or nan."""
         return _growth([layer.std for layer in self.layers])
 
     @property
     def backward(self) -> float:
-        """The factor from a layer's std of gradients to that of the one below, the geometric mean; nan without one."""
+        """The geometric mean of the factors from each layer's std of gradients to that of the layer below, or nan."""
         return _growth([layer.gradient for layer in reversed(self.layers)])
 
     @property
     def overflow(self) -> str | None:
-        """The first layer where values overflow, on the way forward and then backward; None if there is none."""
+        """The name of the first layer where values overflow, on the way forward, then backward; None if none does."""
         up = [layer.name for layer in self.layers if layer.std == inf]
         down = [layer.name for layer in reversed(self.layers) if inf in (layer.gradient, layer.weight_gradient)]
         return next(iter(up + down), None)
 
     def to_dict(self) -> dict[str, Any]:
-        """All figures, for JSON; those that are not finite as "inf" or "nan"."""
+        """All figures as a dict for JSON; those that are not finite are the strings "inf" or "nan"."""
         layers = [{k: v if isinstance(v, int) else to_json(v) for k, v in x._asdict().items()} for x in self.layers]
         own = {"init": self.init, "activation": self.activation, "batch": self.batch, "seed": self.seed}
         return own | {"forward": to_json(self.forward), "backward": to_json(self.backward), "layers": layers}
 
     def table(self) -> Any:
-        """A ``rich.table.Table``, a row a layer; an ImportError without rich."""
+        """A ``rich.table.Table`` with one row per layer; raises ImportError without rich."""
         return _grid(f"{self.init}, {self.activation}", Layer._fields, self.layers)
 
     def plot(self, path: str | os.PathLike[str]) -> None:
-        """Draw histograms by layer and variances by depth; the path's ending says which kind of image.
+        """Draw histograms by layer and variances by depth to an image, in the format of the path's ending.
 
         Raises
         ------
         ImportError
-            Without matplotlib.
+            If matplotlib is not installed.
         OSError, ValueError
             For a path that cannot be written, or an ending that matplotlib does not know.
         """
@@ -168,7 +168,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What :func:`compare` returns: one network's reports by scheme."""
+    """The result of :func:`compare`: the reports of one network, by scheme."""
 
     reports: dict[str, Report]
 
@@ -179,7 +179,7 @@ class Comparison:
         return {name: report.to_dict() for name, report in self.reports.items()}
 
     def table(self) -> Any:
-        """A ``rich.table.Table``, a row a scheme: of the first and the last layer, the factors, and the extremes."""
+        """A ``rich.table.Table`` with one row per scheme: figures of the first and last layer, factors and extremes."""
         columns = ("scheme", "weight", "std, first", "std, last", "forward", "gradient, last", "gradient, first",
                    "backward", "saturated, most", "singular", "distinct, least")  # fmt: skip
         rows = []
@@ -192,12 +192,12 @@ class Comparison:
         return _grid(", ".join({report.activation for report in self.reports.values()}), columns, rows)
 
     def plot(self, path: str | os.PathLike[str]) -> None:
-        """As :meth:`Report.plot`: a row of histograms a scheme, then the variances of all by depth."""
+        """Draw one row of histograms per scheme, then the variances of all by depth, as :meth:`Report.plot` does."""
         draw_reports(self.reports, path)
 
 
 class Suggestion(NamedTuple):
-    """What :func:`suggest` returns: an initialiser, its parameters and the report that they give."""
+    """The result of :func:`suggest`: an initialiser, its parameters, and the report of the network with them."""
 
     init: str
     parameters: dict[str, Any]
@@ -227,11 +227,11 @@ def _grid(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> 
     return grid
 
 
-# ---- forward, backward, and what is measured
+# ---- forward, backward, and the measurements
 
 
 class Trace(NamedTuple):
-    """Of a layer with m neurons, over k samples."""
+    """The arrays to measure of one layer with m neurons, over k samples."""
 
     name: str
     weight: Array  # (fan_in, m)
@@ -291,7 +291,10 @@ def _std(x: Array) -> float:
 
 
 def _mean_singular(matrix: Array) -> float:
-    """By the eigenvalues of the smaller Gram matrix, in a third of an SVD's time; float64 keeps 1e-8 of the largest."""
+    """The mean singular value, from the eigenvalues of the smaller Gram matrix, in a third of the time of an SVD.
+
+    float64 resolves singular values down to 1e-8 of the largest.
+    """
     if not np.isfinite(matrix).all():
         return nan
     matrix = matrix.astype(np.float64)
@@ -300,7 +303,7 @@ def _mean_singular(matrix: Array) -> float:
 
 
 def count_distinct(z: Array) -> int:
-    """Columns that differ by more than rounding does: BLAS may sum the last ones of a matrix in another order."""
+    """Count the columns that differ by more than rounding, since BLAS may sum a matrix's last ones in another order."""
     z = np.nan_to_num(z)
     mark = np.random.default_rng(0).standard_normal(len(z), np.float32) @ z
     z = z[:, np.argsort(mark)]  # equal columns are neighbours now
@@ -311,7 +314,7 @@ def _histograms(arrays: Sequence[Array], low: float, high: float) -> Histograms:
     if not low < high:
         low, high = (low - 1, low + 1) if low == high else (-1, 1)
     edges = np.linspace(low, high, 102)  # an odd number of bins: zero is in the middle of one
-    # Exact zeros, half of a rectifier's, would hide the rest.
+    # Exact zeros, which are half of a rectifier's outputs, are left out: they would hide the rest.
     return edges, [np.histogram(x[x != 0], edges)[0] / (max(1, x.size) * (edges[1] - edges[0])) for x in arrays]
 
 
@@ -326,39 +329,40 @@ def propagate(
     jacobian: bool = True,
     **parameters: Any,
 ) -> Report:
-    """Push a batch through a dense network and a random gradient back, and measure what becomes of both.
+    """Send a batch forward and a random gradient backward through a dense network, and measure both in each layer.
 
     Parameters
     ----------
     widths : sequence of ints
-        The inputs' width, then that of each layer: d + 1 ints >= 1 for d layers.
+        The width of the inputs, then of each layer: d + 1 ints >= 1 for d layers.
     activation : str or pair of functions
         "sigmoid", "tanh", "softsign", "hard_tanh", "relu", "leaky_relu" (of slope 0.01), "gelu", "silu", "linear", or
-        (f, f'), both of the pre-activation, an array of any shape, which they keep.
+        a pair (f, f'). Both functions take the pre-activations, an array of any shape, and return an array of the same
+        shape.
     init : str, function or mapping
-        An initialiser or its name; "old_heuristic" for U[-1/sqrt(fan_in), 1/sqrt(fan_in)]; a dict with "init" and
+        An initialiser or its name; "old_heuristic" for U[-1/sqrt(fan_in), 1/sqrt(fan_in)]; or a dict with "init" and
         parameters.
     inputs : array of shape (k, widths[0]), optional
-        By default `batch` rows of normal values of std 1.
+        By default `batch` rows of normal values with standard deviation 1.
     batch : int
-        >= 1; of no effect where `inputs` are given.
+        At least 1; without effect if `inputs` are given.
     seed
         As in :func:`xavier_uniform`: the weights of layer i are
         ``Table((widths[i - 1], widths[i]), init, seed=seed, name=f"layer {i}")``.
     jacobian : bool
-        Whether to find the layers' mean singular values, which takes most of the time.
+        Whether to compute the mean singular values of the layers' Jacobians, which takes most of the time.
     **parameters
-        The initialiser's own, such as gain.
+        The initialiser's own parameters, such as gain.
 
     Returns
     -------
     Report
-        Values that overflow float32 are no error: they are inf and nan in it.
+        Values that overflow float32 raise no error: the report then contains inf and nan.
 
     Raises
     ------
     TypeError, ValueError
-        For what is not as above, before anything is computed.
+        If an argument is not as described above, before anything is computed.
 
     Examples
     --------
@@ -390,17 +394,17 @@ def compare(
     inits: Iterable[Rule] | Mapping[str, Rule] | None = None,
     **keywords: Any,
 ) -> Comparison:
-    """The reports of one network by several schemes, over the same inputs and the same gradient.
+    """Measure one network under several initialisation schemes, with the same inputs and the same gradient.
 
     Parameters
     ----------
     widths, activation
         As in :func:`propagate`.
     inits : iterable of inits, or mapping of labels to inits, optional
-        As in :func:`propagate`; by default ``SCHEMES``: zeros, one random value, N(0, 1), the old heuristic, Xavier's
-        three, He's and LeCun's normal.
+        Initialisers as in :func:`propagate`; by default ``SCHEMES``: zeros, one random value, N(0, 1), the old
+        heuristic, the three of Xavier, and the normals of He and LeCun.
     **keywords
-        inputs, batch, seed, jacobian, as in :func:`propagate`.
+        The arguments inputs, batch, seed and jacobian of :func:`propagate`.
 
     Returns
     -------
@@ -409,11 +413,11 @@ def compare(
     Raises
     ------
     TypeError, ValueError
-        As :func:`propagate`.
+        As in :func:`propagate`.
 
     Examples
     --------
-    Zeros and one same value leave the neurons of a layer alike.
+    Zeros, and one value for all weights, leave the neurons of a layer alike.
 
     >>> compared = compare([100, 100, 100], "sigmoid", ["zeros", "random_constant", "xavier_normal"])
     >>> {init: [layer.distinct for layer in report.layers] for init, report in compared.reports.items()}
@@ -432,15 +436,16 @@ def compare(
 def suggest(
     activation: Activation, widths: Sequence[int] = (256,) * 9, *, batch: int = 64, seed: Seed = 0
 ) -> Suggestion:
-    """The scheme and gain that keep the variances of activations and gradients closest to level from layer to layer.
+    """Find the scheme and gain that keep variances of activations and gradients closest to level from layer to layer.
 
-    Found by trying gains from 1/8 to 16 with Xavier and with LeCun, of which He is a multiple, with fan_in and fan_out:
-    the best has the least mean square of the logarithms of the stds' factors from layer to layer, forward and backward.
+    The search tries gains from 1/8 to 16 with Xavier, and with LeCun (of which He is a multiple) by fan_in and by
+    fan_out. The best has the least mean square of the logarithms of the factors by which standard deviations change
+    from layer to layer, forward and backward.
 
     Parameters
     ----------
     activation, widths, batch, seed
-        As in :func:`propagate`. With equal widths all schemes are the same, and Xavier is named.
+        As in :func:`propagate`. With equal widths all schemes are the same, and Xavier is returned.
 
     Returns
     -------
@@ -449,7 +454,7 @@ def suggest(
     Raises
     ------
     TypeError, ValueError
-        As :func:`propagate`, and where no gain lets anything through.
+        As in :func:`propagate`, and if no gain lets signals and gradients through.
 
     Examples
     --------
@@ -481,7 +486,7 @@ def suggest(
         for step in (0.25, 0.125, 0.06, 0.03, 0.015, 0.0):
             found = min(found, *((badness(weights, float(exponent)), float(exponent)) for exponent in trials))
             trials = [found[1] - step, found[1] + step]
-        if found[0] < 0.95 * best[0]:  # where all widths shrink alike, the schemes differ by a gain alone
+        if found[0] < 0.95 * best[0]:  # where all widths shrink alike, schemes differ only by a gain
             best = (*found, scheme)
     if best[0] == inf:
         raise ValueError(f"activation must let signals and gradients through two layers or more, got {activation!r}")
@@ -498,26 +503,26 @@ def explain(
     plot: str | os.PathLike[str] | None = None,
     **keywords: Any,
 ) -> str:
-    """What each scheme does to a network, in plain sentences with the figures of this run.
+    """Describe the effect of each scheme on a network, in plain sentences with the figures of this run.
 
     Parameters
     ----------
     widths, activation, inits
         As in :func:`compare`.
     plot : str or path, optional
-        Where to draw :meth:`Comparison.plot` too.
+        The path of an image; if it is given, :meth:`Comparison.plot` is drawn to it.
     **keywords
-        inputs, batch, seed, jacobian, as in :func:`propagate`.
+        The arguments inputs, batch, seed and jacobian of :func:`propagate`.
 
     Returns
     -------
     str
-        Lines.
+        A heading, one line per scheme, and for two layers or more the result of :func:`suggest`.
 
     Raises
     ------
     TypeError, ValueError, ImportError, OSError
-        As :func:`propagate` and :meth:`Report.plot`.
+        As in :func:`propagate` and :meth:`Report.plot`.
 
     Examples
     --------
@@ -575,12 +580,12 @@ def _story(report: Report) -> str:
 
 
 def parse_layers(text: str) -> tuple[int, ...]:
-    """Widths from a text: "784,512x3,10" names each, and a single "1000x5" is 5 layers of 1000 on 1000 inputs.
+    """Parse widths: "784,512x3,10" lists all of them, and a single "1000x5" means 5 layers of 1000 on 1000 inputs.
 
     Raises
     ------
     ValueError
-        For another text.
+        If the text is not of this form, or asks for too many layers.
 
     Examples
     --------
@@ -588,7 +593,7 @@ def parse_layers(text: str) -> tuple[int, ...]:
     ((784, 512, 512, 512, 10), (100, 100, 100))
     """
     widths: list[int] = []
-    most = 100_000  # of layers
+    most = 100_000  # layers
     parts = text.split(",")
     for part in parts:
         width, x, count = part.strip().partition("x")
@@ -624,7 +629,7 @@ def _check_activation(activation: Any) -> tuple[str, Function, Function]:
 
 
 def _check_rule(init: Any, parameters: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """A label, and a Table's arguments."""
+    """A label for reports, and the arguments of a Table."""
     rule = SCHEMES.get(init, init) if isinstance(init, str) else init
     keywords = {**(rule if isinstance(rule, Mapping) else {"init": rule}), **parameters}
     name = keywords["init"] = getattr(keywords.get("init"), "__name__", keywords.get("init"))

@@ -1,4 +1,4 @@
-"""Pictures, of the extra ``plot``."""
+"""Plots, which need the extra ``plot``."""
 
 import os
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ __all__ = ["plot_histogram"]
 
 
 def new_figure(**keywords: Any) -> Any:
-    """A matplotlib figure that no window shows."""
+    """A matplotlib figure without a window."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -25,18 +25,19 @@ def new_figure(**keywords: Any) -> Any:
 
 
 def plot_histogram(figures: "Figures", path: str | os.PathLike[str]) -> None:
-    """Draw what :func:`xavierfast.files.inspect` measured of a tensor against the density that its recipe asks for.
+    """Draw the measured histogram of a tensor in a file against the density that the tensor's recipe asks for.
 
     Parameters
     ----------
     figures : Figures
+        The measurements of one tensor by :func:`xavierfast.files.inspect`.
     path : str or path
-        Of an image; its ending says which kind: .png, .svg, .pdf.
+        The image to write; its ending gives the format: .png, .svg, .pdf.
 
     Raises
     ------
     ImportError
-        Without matplotlib.
+        If matplotlib is not installed.
     ValueError
         If there is nothing to draw, or for an ending that matplotlib does not know.
 
@@ -68,7 +69,7 @@ def plot_histogram(figures: "Figures", path: str | os.PathLike[str]) -> None:
 
 
 def check_image_path(path: Any) -> None:
-    """Before the work: matplotlib, and the folder."""
+    """Check, before the work, that matplotlib can be imported and the folder exists."""
     new_figure()
     folder = os.path.dirname(os.fspath(path))
     if folder and not os.path.isdir(folder):
@@ -79,7 +80,7 @@ _LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 
 
 def draw_reports(reports: Mapping[str, "Report"], path: str | os.PathLike[str]) -> None:
-    """In the manner of Glorot and Bengio's figures 6 and 7, and below them the variances by depth."""
+    """Draw histograms like Glorot and Bengio's figures 6 and 7, and below them the variances by depth."""
     check_image_path(path)
     shown = {label: report for label, report in reports.items() if 0 < report.layers[0].gradient < inf}
     figure = new_figure(figsize=(10, 2.6 * len(shown) + 3.9), layout="constrained")
@@ -103,7 +104,7 @@ def draw_reports(reports: Mapping[str, "Report"], path: str | os.PathLike[str]) 
             depth = range(1, len(stds) + 1)
             ax.plot(depth, variances, marker="osv^Dx*P"[k % 8], label=label + note, **_style(k, len(reports)))
         low, high = min(logs[1:] or logs), max(logs[1:] or logs)
-        margin = max(0.2 + 0.04 * (high - low), 1 - (high - low) / 2)  # two decades or more: what is level looks level
+        margin = max(0.2 + 0.04 * (high - low), 1 - (high - low) / 2)  # two decades or more: level curves must look so
         ax.set(yscale="log", ylim=(10 ** (low - margin), 10 ** (high + margin)))
         ax.set_xlim(0.8 - 0.02 * len(stds), 0.2 + 1.02 * len(stds))
         ax.set(title=f"variance of the {title}", xlabel="layer")
@@ -113,7 +114,7 @@ def draw_reports(reports: Mapping[str, "Report"], path: str | os.PathLike[str]) 
 
 
 def _style(k: int, count: int) -> dict[str, Any]:
-    """Apart in grey print too: both lightness and dashes change."""
+    """The style of curve k of `count`: both lightness and dashes differ, so that grey print shows them apart too."""
     from matplotlib import colormaps
 
     return {"color": colormaps["viridis"](0.8 * k / max(1, count - 1)), "linestyle": _LINES[k % len(_LINES)]}

@@ -1,9 +1,9 @@
 """PyTorch: the in-place initialisers of ``torch.nn.init`` by our kernels, and models of any size filled in one call.
 
-A tensor's memory is filled where it lies, whatever its strides, without a copy. Of a ``DTensor`` each rank fills its
-own shard, with the fans and the bits of the whole tensor. A stream is a seed and a name. The parameters of a module
-have their qualified names, so that neither the order of construction nor other parameters matter; under ``fast_init``,
-where modules do not yet have names, the name is the number of the call.
+A tensor's memory is filled where it lies, whatever its strides, without a copy. Each rank fills only its own shard of a
+``DTensor``, with the fans and the bits of the whole tensor. A seed and a name select a stream of values. A module's
+parameters use their qualified names, so that their values depend neither on the order of construction nor on other
+parameters; under ``fast_init``, where modules have no names yet, the name is the number of the call.
 """
 
 try:

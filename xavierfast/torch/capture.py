@@ -1,4 +1,4 @@
-"""Calls of torch's own initialisers, captured: ``fast_init`` for code as it is."""
+"""Capture the calls of torch's own initialisers: ``fast_init``, for code that stays as it is."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ from .tensors import dtype_of, local_part
 __all__ = ["Sampling", "can_fill", "fast_init"]
 
 
-# What samples, as a mode sees it. torch.nn.init's xavier_* and trunc_normal_ call these, or are patched, see below.
+# The samplers that a TorchFunctionMode sees. torch.nn.init's xavier_* call these too; trunc_normal_ is patched below.
 _SAMPLERS: dict[Any, Callable[..., Tensor]] = {
     torch.nn.init.uniform_: uniform_,
     torch.nn.init.normal_: normal_,
@@ -30,7 +30,7 @@ _SAMPLERS: dict[Any, Callable[..., Tensor]] = {
 
 
 def can_fill(tensor: Any) -> bool:
-    """Whether it is a tensor that has memory here, of a dtype that we fill."""
+    """Whether this is a strided tensor with elements in this process's CPU memory, of a dtype that we fill."""
     if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or dtype_of(tensor) not in DTYPES:
         return False
     part = local_part(tensor)[0]
@@ -39,7 +39,10 @@ def can_fill(tensor: Any) -> bool:
 
 
 class Sampling(TorchFunctionMode):
-    """Sends samplers to our kernels: `sample` gets our function, the tensor, and its arguments."""
+    """Redirect samplers to our kernels.
+
+    `sample` gets our function, the tensor and the arguments; `see` gets the tensors of all other in-place calls.
+    """
 
     def __init__(self, sample: Callable[..., Tensor], see: Callable[[Tensor], None] | None = None) -> None:
         super().__init__()
@@ -55,7 +58,7 @@ class Sampling(TorchFunctionMode):
         ours = _SAMPLERS.get(func)
         if ours is not None and kwargs.get("generator") is None and can_fill(tensor):
             rest = {key: value for key, value in kwargs.items() if key not in ("tensor", "self", "generator")}
-            if func in (Tensor.uniform_, Tensor.normal_):  # whose names for them are from and to
+            if func in (Tensor.uniform_, Tensor.normal_):  # where a and b have the names from and to
                 rest = {{"from": "a", "to": "b"}.get(key, key): value for key, value in rest.items()}
             return self.sample(ours, tensor, *args[1:], **rest)
         if self.see is not None and isinstance(tensor, Tensor):
@@ -81,7 +84,11 @@ _torch_trunc_normal_ = torch.nn.init._no_grad_trunc_normal_
 
 
 def _patch(step: int) -> None:
-    """torch.nn.init.trunc_normal_ asks no mode: while one is entered, its inner function asks the thread's."""
+    """Count the active modes up or down, and patch ``trunc_normal_`` while there are any.
+
+    ``torch.nn.init.trunc_normal_`` bypasses TorchFunctionMode, so its inner function is replaced by one that consults
+    the mode of the calling thread.
+    """
     global _patched
     with _patch_lock:
         _patched += step
@@ -100,18 +107,18 @@ def _trunc_normal(
 
 @contextmanager
 def fast_init(seed: Seed = None, *, threads: int | None = None) -> Iterator[None]:
-    """Within it, what builds a model draws its weights by our kernels; the code stays as it is.
+    """Draw the weights of all models that are built within this context by our kernels; their code stays as it is.
 
-    ``torch.nn.init.uniform_``, ``normal_``, ``trunc_normal_``, ``xavier_*``, ``kaiming_*`` and the tensors' own
-    ``uniform_`` and ``normal_`` are ours for CPU tensors of floats, with the distributions that torch documents; all
-    else passes through, and so does what is given a generator.
+    For CPU tensors of floats, our functions replace ``torch.nn.init.uniform_``, ``normal_``, ``trunc_normal_``,
+    ``xavier_*``, ``kaiming_*`` and the tensors' own ``uniform_`` and ``normal_``, with the distributions that torch
+    documents. Everything else passes through, and so do calls that are given a generator.
 
     Parameters
     ----------
     seed
-        As in :func:`xavierfast.xavier_uniform`; by default from torch's generator, which ``torch.manual_seed`` sets.
-        The n-th draw has the name "n", so the same code gives the same model. For values that do not depend on the
-        order of construction use :func:`init_`.
+        As in :func:`xavierfast.xavier_uniform`; by default taken from torch's generator, which ``torch.manual_seed``
+        sets. Draw n, counted from 0, has the name "n", so the same code gives the same model. For values that do not
+        depend on the order of construction use :func:`init_`.
     threads : int, optional
         As in :func:`xavierfast.xavier_uniform`.
 

@@ -1,4 +1,4 @@
-"""The functions of ``torch.nn.init`` by our kernels: plain functions over one body."""
+"""The functions of ``torch.nn.init`` by our kernels: plain functions that share one body."""
 
 from collections.abc import Mapping
 from fractions import Fraction
@@ -20,7 +20,7 @@ __all__ = [
 
 
 def seed_of(generator: torch.Generator | None) -> list[int]:
-    """256 bits of torch's generator: ``torch.manual_seed`` decides the values."""
+    """A seed of more than 256 bits from torch's generator, so that ``torch.manual_seed`` decides the values."""
     return [int(word) for word in torch.randint(0, (1 << 63) - 1, (5,), generator=generator).tolist()]
 
 
@@ -42,21 +42,23 @@ def xavier_uniform_(
     tensor: Tensor, gain: float = 1.0, generator: torch.Generator | None = None, *, seed: Seed = None, name: str = "",
     layout: str | None = None, threads: int | None = None,
 ) -> Tensor:  # fmt: skip
-    """``torch.nn.init.xavier_uniform_`` by our kernels. All functions with torch's names take what torch's take, and:
+    """``torch.nn.init.xavier_uniform_`` by our kernels.
+
+    Each function here with the name of one in ``torch.nn.init`` takes the same arguments and the further ones below.
 
     Parameters
     ----------
     tensor : torch.Tensor
-        As in :func:`fill_`.
+        The tensor to fill, as in :func:`fill_`.
     generator : torch.Generator, optional
-        Where the seed comes from, if none is given; torch's own by default, which ``torch.manual_seed`` sets.
+        The source of the seed if `seed` is None; by default torch's own generator, which ``torch.manual_seed`` sets.
     seed, name, layout, threads
-        As in :func:`xavierfast.xavier_uniform`. The layout is "oi..." by default, as torch's are.
+        As in :func:`xavierfast.xavier_uniform`. The default layout is "oi...", as in torch.
 
     Returns
     -------
     torch.Tensor
-        `tensor`.
+        `tensor`, filled.
 
     Examples
     --------
@@ -134,7 +136,7 @@ def uniform_(
     tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: torch.Generator | None = None, *, seed: Seed = None,
     name: str = "", layout: str | None = None, threads: int | None = None,
 ) -> Tensor:  # fmt: skip
-    """``torch.nn.init.uniform_``: on [a, b), so that b is never drawn. Parameters as in :func:`xavier_uniform_`.
+    """``torch.nn.init.uniform_``: uniform on [a, b); b is never drawn. Parameters as in :func:`xavier_uniform_`.
 
     Examples
     --------
@@ -166,7 +168,9 @@ def trunc_normal_(
     generator: torch.Generator | None = None, *, seed: Seed = None, name: str = "", layout: str | None = None,
     threads: int | None = None,
 ) -> Tensor:  # fmt: skip
-    """``torch.nn.init.trunc_normal_``: its bounds are absolute, and exact. Parameters as in :func:`xavier_uniform_`.
+    """``torch.nn.init.trunc_normal_`` with its absolute bounds, which hold exactly.
+
+    Parameters as in :func:`xavier_uniform_`.
 
     Examples
     --------
@@ -183,8 +187,8 @@ def trunc_normal_(
 
 
 def _relative_bounds(mean: float, std: float, a: float, b: float) -> dict[str, float]:
-    """a and b in standard deviations about the mean, rounded so that mean + low * std >= a and mean + high * std <= b
-    hold exactly."""
+    """The bounds a and b as `low` and `high` in standard deviations about the mean, rounded so that
+    mean + low * std >= a and mean + high * std <= b hold exactly."""
     low, high = (a - mean) / std, (b - mean) / std
     if isfinite(mean) and isfinite(std):
         middle, unit = Fraction(mean), Fraction(std)

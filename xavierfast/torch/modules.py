@@ -1,4 +1,4 @@
-"""Whole modules by name: ``init_`` fills their parameters, ``materialize_`` also gives them memory."""
+"""Fill whole modules by name: ``init_`` fills the parameters, ``materialize_`` first gives them memory."""
 
 import warnings
 from collections import Counter
@@ -21,7 +21,7 @@ __all__ = ["InitReport", "init_", "materialize_"]
 
 @dataclass
 class InitReport:
-    """What :func:`init_` did: how each parameter was filled, and what was left as it was, and why."""
+    """The result of :func:`init_`: by parameter name, how it was `filled`, or why it was `left` as it was."""
 
     filled: dict[str, str] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
@@ -44,12 +44,12 @@ def init_(
     Parameters
     ----------
     module : torch.nn.Module
-        On the CPU. DTensors are filled shard by shard, with the bits of the whole on any number of ranks. A parameter
-        that several modules share is filled once, by its first name.
+        A module on the CPU. DTensors are filled shard by shard, with the bits of the whole tensor on any number of
+        ranks. A parameter that several modules share is filled once, under its first name.
     rules : str or mapping, optional
-        By default each parameter is drawn as its module's own ``reset_parameters`` draws it. A mapping of patterns, as
-        in :func:`xavierfast.init`, goes before that, for the names that it matches. The name of an initialiser, such as
-        "xavier_uniform", stands for such a rule for all parameters of two axes and more.
+        By default each parameter is drawn as its module's own ``reset_parameters`` draws it. A mapping of patterns to
+        rules, as in :func:`xavierfast.init`, takes precedence for the names that it matches. The name of an
+        initialiser, such as "xavier_uniform", is the rule for all parameters with two axes or more.
     seed
         As in :func:`xavierfast.xavier_uniform`.
     threads : int, optional
@@ -58,8 +58,8 @@ def init_(
     Returns
     -------
     InitReport
-        Parameters that were not filled are also told by a warning: those on meta, of ints, without elements, and those
-        that no rule matches and no ``reset_parameters`` touches.
+        How each parameter was filled. A warning also lists the parameters that were not filled: those on meta, of ints
+        or without elements, and those that no rule matches and no ``reset_parameters`` touches.
 
     Examples
     --------
@@ -85,7 +85,7 @@ def init_(
     owner = ""
 
     def name_of(tensor: Tensor) -> str:
-        """The parameter's; of a part of one, or of a tensor that a module makes on its way, one of its own."""
+        """The parameter's name, or a numbered name for a part of a parameter or for a module's temporary tensor."""
         if not can_fill(tensor):
             return ""
         name = places.get(_storage_of(tensor), "")
@@ -137,14 +137,14 @@ def _why_not(tensor: Tensor) -> str:
 
 
 def _storage_of(tensor: Tensor) -> int:
-    """The address of the memory that a tensor is a view of, by which it is known even as ``.data`` or a slice."""
+    """The address of the memory that a tensor views, which identifies a parameter even as ``.data`` or a slice."""
     return local_part(tensor)[0].untyped_storage().data_ptr()
 
 
 def _ruled(
     parameters: Mapping[str, Tensor], rules: str | Mapping[str, Rule] | None, seed: Seed, left: Mapping[str, str]
 ) -> dict[str, Table]:
-    """Tables of the parameters that a rule matches."""
+    """The Tables, by name, of the parameters that a rule matches."""
     if rules is None:
         return {}
     of_weights = isinstance(rules, str)
@@ -171,21 +171,21 @@ def materialize_(
     *,
     threads: int | None = None,
 ) -> InitReport:
-    """Give a module that was built on the meta device its memory, on the CPU, and fill it.
+    """Allocate CPU memory for a module that was built on the meta device, and fill it.
 
     Parameters
     ----------
     module : torch.nn.Module
-        Also one of DTensors, as FSDP2's ``fully_shard`` and tensor parallelism make them: each rank holds and computes
-        its shards alone. Parameters that were tied stay tied.
+        A module on the meta device. Its parameters may be DTensors, as FSDP2's ``fully_shard`` and tensor parallelism
+        make them: each rank then holds and computes only its own shards. Tied parameters stay tied.
     rules, seed, threads
         As in :func:`init_`.
 
     Returns
     -------
     InitReport
-        As of :func:`init_`. Buffers that no ``reset_parameters`` fills are told with a warning, and hold NaN, or 0 if
-        they are of ints: what they held on meta is not known to anyone but their module.
+        The report of :func:`init_`. Only the module knows the values of buffers that no ``reset_parameters`` fills:
+        floating-point ones then hold NaN, and a warning lists them; those of other dtypes hold 0.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Propagation through a ``torch.nn.Module``: what ``xavierfast.propagation`` measures, by hooks."""
+"""Propagation through a ``torch.nn.Module``: the measurements of ``xavierfast.propagation``, taken by hooks."""
 
 from math import nan
 from types import SimpleNamespace
@@ -17,35 +17,35 @@ __all__ = ["propagate"]
 
 
 def propagate(model: Any, inputs: Any, *, seed: Seed = 0, jacobian: bool = True) -> "Report":
-    """:func:`xavierfast.propagation.propagate` for any ``torch.nn.Module``, by hooks.
+    """Measure any ``torch.nn.Module`` as :func:`xavierfast.propagation.propagate` measures a dense network, by hooks.
 
-    A layer is a module whose weight has two axes or more.
+    A layer is a module, other than an ``Embedding``, whose weight has two axes or more.
 
-    Its activations are those of the next elementwise module (``Tanh``, ``ReLU``, ...), or its own outputs where another
-    weight comes before one; what functions do, such as ``torch.relu``, is not seen. The neurons of a convolution are
-    its channels. Parameters, their gradients, buffers and torch's generator stay as they are.
+    A layer's activations are the outputs of the next elementwise module (``Tanh``, ``ReLU``, ...), or the layer's own
+    outputs if another layer comes first. Functions, such as ``torch.relu``, are not seen. The neurons of a convolution
+    are its channels. Parameters, their gradients, buffers and torch's generator are left unchanged.
 
     Parameters
     ----------
     model : torch.nn.Module
-        Whose output is a tensor.
+        A module that returns one tensor of floats.
     inputs : torch.Tensor or array
-        What it is called with, finite, samples along the first axis.
+        The model's argument: finite values, with samples along the first axis.
     seed
-        Of the random gradient.
+        The seed of the random gradient, as in :func:`xavierfast.xavier_uniform`.
     jacobian : bool
-        As in :func:`xavierfast.propagation.propagate`; dense layers alone have one here.
+        As in :func:`xavierfast.propagation.propagate`; only dense layers have a Jacobian here.
 
     Returns
     -------
     Report
-        That of :func:`xavierfast.propagation.propagate`, where the model is a chain of ``Linear`` and elementwise
-        modules.
+        The same measurements as those of :func:`xavierfast.propagation.propagate`, if the model is a chain of
+        ``Linear`` and elementwise modules.
 
     Raises
     ------
     TypeError, ValueError, ImportError
-        For what is not as above, or a model that calls no such module.
+        If an argument is not as described above, or if the model calls no layer.
 
     Examples
     --------
@@ -54,7 +54,7 @@ def propagate(model: Any, inputs: Any, *, seed: Seed = 0, jacobian: bool = True)
     >>> [(layer.name, layer.width) for layer in report.layers]
     [('0', 16), ('2', 4)]
     """
-    from ..propagation.network import GRID, MODULES, Trace, make_report  # which the initialisers do not need
+    from ..propagation.network import GRID, MODULES, Trace, make_report  # the initialisers do not need it
 
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
@@ -68,9 +68,9 @@ def propagate(model: Any, inputs: Any, *, seed: Seed = 0, jacobian: bool = True)
     seed = resolve_seed(seed)
     elementwise = tuple(getattr(torch.nn, name) for name in MODULES)
     names = {module: name for name, module in model.named_modules()}
-    calls: list[SimpleNamespace] = []  # of modules with a weight
+    calls: list[SimpleNamespace] = []  # one per call of a layer
 
-    def before(module: Any, args: Any) -> None:  # what acts in place has not acted yet
+    def before(module: Any, args: Any) -> None:  # in-place modules have not acted yet
         if calls and calls[-1].f is None:
             call = calls[-1]
             call.f, call.s, call.dense = module, args[0].detach().clone(), call.dense and args[0] is call.handed

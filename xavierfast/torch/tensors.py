@@ -1,4 +1,4 @@
-"""PyTorch tensors as memory: strided, sharded over a mesh, of any dtype that tables have."""
+"""PyTorch tensors as memory: strided, sharded over a mesh, of any dtype that a Table can have."""
 
 import ctypes
 import mmap
@@ -16,7 +16,7 @@ from ..table import Table
 
 __all__ = ["as_array", "dtype_of", "fill_", "layout_of", "local_part"]
 
-# Bytes. New memory in pages of 4 KiB takes longer to touch than to fill; NumPy asks for huge ones from here on too.
+# Bytes. Touching new memory in pages of 4 KiB takes longer than filling it; NumPy too asks for huge pages from here on.
 HUGE_PAGES_MIN_BYTES = 1 << 22
 PAGE = mmap.PAGESIZE
 MADV_HUGEPAGE = 14
@@ -27,12 +27,12 @@ def dtype_of(tensor: Tensor) -> str:
 
 
 def layout_of(ndim: int) -> str | None:
-    """PyTorch's: out, in, receptive field."""
+    """PyTorch's layout of a weight: output, input, receptive field; None for fewer than two axes."""
     return "oi" + ascii_lowercase.replace("i", "").replace("o", "").replace("b", "")[: ndim - 2] if ndim > 1 else None
 
 
 def local_part(tensor: Tensor) -> tuple[Tensor, Any]:
-    """What of a tensor this process holds, and its index in the whole."""
+    """The part of a tensor that this process holds, and that part's index in the whole tensor."""
     placements = getattr(tensor, "placements", None)
     if placements is None:
         return tensor, ...
@@ -41,7 +41,7 @@ def local_part(tensor: Tensor) -> tuple[Tensor, Any]:
     if mesh.get_coordinate() is None:
         return part, (slice(0, 0),) * tensor.ndim
     index = [range(size) for size in tensor.shape]
-    # FSDP over tensor parallelism says _StridedShard of what it cuts last, although its axis of the mesh comes first.
+    # FSDP over tensor parallelism marks with _StridedShard the axis that it cuts last although its mesh axis is first.
     order = sorted(range(len(placements)), key=lambda axis: hasattr(placements[axis], "split_factor"))
     for axis in order:
         placement = placements[axis]
@@ -56,7 +56,7 @@ def local_part(tensor: Tensor) -> tuple[Tensor, Any]:
 
 
 def as_array(tensor: Tensor) -> Array:
-    """A tensor's memory as NumPy sees it: the bits, where it has no such dtype."""
+    """A tensor's memory as a NumPy array; for bfloat16, which NumPy does not have, the bits as uint16."""
     if tensor.device.type != "cpu":
         raise ValueError(f"a tensor to fill must be on the CPU, got one on {tensor.device}: initialise, then move it")
     dtype = dtype_of(tensor)
@@ -73,7 +73,7 @@ def as_array(tensor: Tensor) -> Array:
 
 
 def _advise_huge_pages(tensor: Tensor) -> None:
-    """Ask Linux for pages of 2 MiB, where the memory has not been touched yet."""
+    """Ask Linux for pages of 2 MiB for the part of the memory that has not been touched yet."""
     madvise = getattr(ctypes.CDLL(None), "madvise", None) if sys.platform == "linux" else None
     if madvise is not None:
         begin = -(-tensor.data_ptr() // PAGE) * PAGE
@@ -87,8 +87,9 @@ def fill_(tensor: Tensor, table: Table, *, threads: int | None = None) -> Tensor
     Parameters
     ----------
     tensor : torch.Tensor
-        On the CPU, of the table's shape and dtype, in whatever strides. Of a DTensor each rank fills its own shard.
+        A CPU tensor of the table's shape and dtype, with any strides. Each rank fills its own shard of a DTensor.
     table : Table
+        The values to write.
     threads : int, optional
         As in :func:`xavierfast.xavier_uniform`.
 
@@ -100,7 +101,7 @@ def fill_(tensor: Tensor, table: Table, *, threads: int | None = None) -> Tensor
     Raises
     ------
     TypeError, ValueError
-        If the tensor is not as above. Nothing is written then.
+        If the tensor is not as described above. Nothing is written then.
 
     Examples
     --------
