@@ -112,3 +112,15 @@ def test_types():
         cwd=ROOT, capture_output=True, text=True, env=os.environ | {"MYPY_CACHE_DIR": os.devnull},
     )  # fmt: skip
     assert checked.returncode == 0, checked.stdout
+
+
+def test_typing():
+    """What tests/typing accepts is accepted, with the types that it asserts, and what it refuses is refused."""
+    if importlib.util.find_spec("mypy") is None:
+        missing("mypy is not installed")
+    checked = subprocess.run(
+        [sys.executable, "-P", "-m", "mypy", "--strict", "--warn-unused-ignores", "--config-file", os.devnull,
+         "tests/typing/accepted.py", "tests/typing/refused.py"],
+        cwd=ROOT, capture_output=True, text=True, env=os.environ | {"MYPY_CACHE_DIR": os.devnull},
+    )  # fmt: skip
+    assert checked.returncode == 0, checked.stdout

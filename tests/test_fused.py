@@ -1,6 +1,6 @@
 """Tier 2: the multiply-add of each level, and of the reference, is rounded once, and the maps fuse each step that they
-should. ``tests/evidence/fused.py`` compares the emulated multiply-add with the C library's on 10^9 triples; here the exact
-rational number decides, on hard ones.
+should. ``tests/evidence/fused.py`` compares the emulated multiply-add with the C library's on 10^9 triples; here the
+exact rational number decides, on hard ones.
 
 ``vectors/fused_words.json`` has words, found by enumeration, whose values change if one fused step of a map becomes a
 product and a sum: most such changes show in less than one word of a million.

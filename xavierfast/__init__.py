@@ -1,6 +1,7 @@
 """Initial weights for very large tables: Xavier/Glorot, He and LeCun, at memory speed, bit-identical everywhere."""
 
 from importlib import import_module as _import_module
+from typing import TYPE_CHECKING
 
 from . import kernels as _kernels
 
@@ -47,12 +48,16 @@ __all__ = [
 ]  # fmt: skip
 
 
-def __getattr__(name: str) -> str:
-    if name == "__version__":
-        from importlib.metadata import version  # as slow to import as all the rest
+if TYPE_CHECKING:
+    __version__: str
+else:  # where type checkers do not look, so that a misspelt name is an error for them
 
-        return version("xavierfast")
-    raise AttributeError(f"module 'xavierfast' has no attribute {name!r}")
+    def __getattr__(name: str) -> str:
+        if name == "__version__":
+            from importlib.metadata import version  # as slow to import as all the rest
+
+            return version("xavierfast")
+        raise AttributeError(f"module 'xavierfast' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

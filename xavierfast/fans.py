@@ -1,26 +1,4 @@
-"""How many inputs a unit sums over and how many outputs it feeds, from a weight's shape and layout.
-
-A layout names the axes, one letter each: ``i`` input, ``o`` output, ``b`` independent copies, any other letter the
-receptive field. With R the product of the receptive field's sizes::
-
-    fan_in  =  R * product of the i sizes
-    fan_out =  R * product of the o sizes / groups
-
-===================  =====================  ==============================================
-layout               shape                  of
-===================  =====================  ==============================================
-``io``               (in, out)              dense: Keras, JAX, the original TensorFlow
-``oi``               (out, in)              dense: PyTorch's Linear
-``oihw``             (out, in/g, kh, kw)    convolution: PyTorch
-``hwio``             (kh, kw, in/g, out)    convolution: Keras, JAX
-``iohw``             (in, out, kh, kw)      transposed convolution: PyTorch
-``hwoi``             (kh, kw, out, in)      transposed convolution: Keras
-``hwbo``             (kh, kw, in, mult)     depthwise convolution: Keras
-``bio``              (experts, in, out)     stacked experts, stacked layers
-``ioo``              (in, heads, size)      attention's query, key and value: Keras, JAX
-``iio``              (heads, size, out)     attention's output
-===================  =====================  ==============================================
-"""
+"""The fans of a weight: the number of inputs that an output sums over, and of outputs that an input feeds."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -34,21 +12,49 @@ __all__ = ["fans"]
 def fans(shape: Sequence[int], layout: str | None = None, groups: int = 1) -> tuple[int, int]:
     """``(fan_in, fan_out)`` of a weight, as Glorot and Bengio (2010) count them (their n_j and n_{j+1}).
 
+    fan_in is the number of inputs that an output sums over, fan_out the number of outputs that an input feeds. They
+    follow from the shape and the layout, which has one letter per axis: ``i`` for input, ``o`` for output, ``b`` for
+    independent copies, and any other letter for the receptive field. If R is the product of the receptive field's
+    sizes::
+
+        fan_in  =  R * product of the i sizes
+        fan_out =  R * product of the o sizes / groups
+
+    ===================  =====================  ==============================================
+    layout               shape                  weight
+    ===================  =====================  ==============================================
+    ``io``               (in, out)              dense: Keras, JAX, the original TensorFlow
+    ``oi``               (out, in)              dense: PyTorch's Linear
+    ``oihw``             (out, in/g, kh, kw)    convolution: PyTorch
+    ``hwio``             (kh, kw, in/g, out)    convolution: Keras, JAX
+    ``iohw``             (in, out, kh, kw)      transposed convolution: PyTorch
+    ``hwoi``             (kh, kw, out, in)      transposed convolution: Keras
+    ``hwbo``             (kh, kw, in, mult)     depthwise convolution: Keras
+    ``bio``              (experts, in, out)     stacked experts, stacked layers
+    ``ioo``              (in, heads, size)      attention's query, key and value: Keras, JAX
+    ``iio``              (heads, size, out)     attention's output
+    ===================  =====================  ==============================================
+
     Parameters
     ----------
-    shape
-        The sizes of the whole weight, whatever part of it is filled; at least two axes.
-    layout
-        A letter an axis (see the module). By default the last two axes are input and output and those before them the
-        receptive field, as in Keras, JAX and TensorFlow.
-    groups
-        The groups of a grouped or depthwise convolution, whose ``o`` axis holds the outputs of all groups: each output
-        of a group feeds ``fan_out / groups``. PyTorch's own formula leaves this out (pytorch issue 23854).
+    shape : sequence of ints
+        The sizes of the whole weight, even if only a part of it is filled; at least two axes.
+    layout : str, optional
+        One letter per axis, as above. By default the last two axes are input and output, and all axes before them are
+        the receptive field, as in Keras, JAX and TensorFlow.
+    groups : int
+        The number of groups of a grouped or depthwise convolution, whose ``o`` axis holds the outputs of all groups:
+        an input feeds only the outputs of its own group. PyTorch's own formula leaves this out (pytorch issue 23854).
+
+    Returns
+    -------
+    tuple of two ints
 
     Raises
     ------
     TypeError, ValueError
-        For fewer than two axes, sizes that are not ints >= 0, a layout that does not match, groups that do not divide.
+        For fewer than two axes, sizes that are not ints >= 0, a layout that does not match the shape, or groups that
+        do not divide the outputs.
 
     Examples
     --------

@@ -1,7 +1,7 @@
 """The initialisers: one function for each rule, all with the same shared options.
 
-All are called alike, ``xavier_uniform(shape, gain=1.0, seed=7, name="embed", dtype="float32", ...)``, and return an
-array whose element i is a function of (seed, name, distribution, dtype, i) only. The shared options are those of
+Each is called like ``xavier_uniform(shape, gain=1.0, seed=7, name="embed", dtype="float32", ...)`` and returns an array
+whose element i is a function of (seed, name, distribution, dtype, i) only. The shared options are documented in
 ``xavier_uniform``; the rules themselves, with their sources, are in ``_core/rules.py``.
 """
 
@@ -34,7 +34,7 @@ def _draw(
     init: str, shape: Shape | None, parameters: Mapping[str, Any], seed: Seed, name: str, dtype: DTypeLike | None,
     out: Any, layout: str | None, groups: int, fan_in: int | None, fan_out: int | None, threads: int | None,
 ) -> Array:  # fmt: skip
-    """The elements of a Table of these arguments, in a new array or in `out`."""
+    """Make a Table of these arguments, and write its elements to a new array or to `out`."""
     if out is None:
         if shape is None:
             raise TypeError("an initialiser needs a shape, or an array to fill as out=, got neither")
@@ -58,17 +58,17 @@ def variance_scaling(
     seed: Seed = None, name: str = "", dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None,
     groups: int = 1, fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
 ) -> Array:  # fmt: skip
-    """Values of mean 0 and variance scale / n, n the fan of the mode.
+    """Values of mean 0 and variance scale / n, where n is the fan that `mode` names.
 
     Parameters
     ----------
     scale : float
-        >= 0; 1 is LeCun's and Xavier's, 2 He's.
+        At least 0: 1 for LeCun and Xavier, 2 for He.
     mode : {"fan_in", "fan_out", "fan_avg", "fan_geo_avg"}
-        n is fan_in, fan_out, their mean, their geometric mean.
+        The fan n: fan_in, fan_out, their mean or their geometric mean.
     distribution : {"uniform", "normal", "truncated_normal"}
-        "normal" is not truncated (in Keras it is); "truncated_normal" is a normal cut at two of its own standard
-        deviations and widened by 1 / 0.87962566103423978, so that the variance is what was asked for.
+        "normal" is not truncated (in Keras it is). "truncated_normal" is a normal cut at two of its own standard
+        deviations and widened by 1 / 0.87962566103423978, so that the variance is scale / n.
     shape, seed, name, dtype, out, layout, groups, fan_in, fan_out, threads
         As in :func:`xavier_uniform`.
 
@@ -94,40 +94,45 @@ def xavier_uniform(
 ) -> Array:  # fmt: skip
     """Uniform on +-gain * sqrt(6 / (fan_in + fan_out)): Glorot and Bengio (2010), eq. 16.
 
+    **Two tensors without names under one seed hold the same numbers, so give each tensor a name.**
+
     Parameters
     ----------
     shape : int or tuple of ints, optional
-        Of the array to make; may be left out where `out` has it.
+        The shape of the array to make; may be left out if `out` is given.
     gain : float
-        >= 0; see :func:`calculate_gain`.
+        The factor by which the values are scaled, >= 0; see :func:`calculate_gain`.
     seed : int, sequence of ints, numpy.random.SeedSequence, numpy.random.Generator or None
-        Ints are >= 0, of any size. A Generator gives its next 256 bits; None takes the operating system's entropy.
+        Ints must be >= 0, of any size. A Generator gives its next 256 bits; None takes the operating system's entropy.
     name : str
-        Of the tensor: each name has a stream of its own under one seed.
+        The name of the tensor. Each name has a stream of its own under one seed.
     dtype : str or NumPy dtype
         "float32", "float64", "float16", "bfloat16"; with ml_dtypes "float8_e4m3fn" and its other real formats that have
-        a sign and a zero; "complex64", "complex128", scaled as JAX does. Values of 16 bits and fewer are the float32
-        ones, rounded once. Must be that of `out`.
+        a sign and a zero; "complex64", "complex128", scaled as in JAX. Values of 16 bits and fewer are the float32
+        values, rounded once. The default is the dtype of `out` if it is one of these, else "float32". If both `dtype`
+        and `out` are given, they must agree.
     out : numpy.ndarray or buffer, optional
-        Writable memory to fill instead of a new array, in whatever memory layout: strided, Fortran-ordered, misaligned.
-        Raw bytes are taken as `dtype`; a uint16 array takes the bits of bfloat16.
-    layout, groups
-        What the axes are, and a grouped convolution's groups: see :func:`fans`.
+        Writable memory to fill instead of a new array, in any memory layout: strided, Fortran-ordered, misaligned. Raw
+        bytes are interpreted as `dtype`; a uint16 array can receive the bits of bfloat16.
+    layout : str, optional
+        The roles of the axes; see :func:`fans`.
+    groups : int
+        The number of groups of a grouped convolution; see :func:`fans`.
     fan_in, fan_out : int, optional
-        >= 1, instead of those of the shape.
+        Fans >= 1 to use instead of those of the shape.
     threads : int, optional
-        For arrays of at least 2 MiB; by default one for each CPU that affinity and cgroup quota leave, or
-        ``XAVIERFAST_THREADS``. The values do not depend on it.
+        The number of threads for arrays of at least 2 MiB. The default is ``XAVIERFAST_THREADS`` if it is set, else one
+        thread for each CPU that affinity and cgroup quota leave to this process. The values do not depend on it.
 
     Returns
     -------
     numpy.ndarray
-        `out`, or the new array.
+        The array in the memory of `out`, or the new array.
 
     Raises
     ------
     TypeError, ValueError
-        For what is not as above, before anything is written.
+        If an argument is not as described above. Nothing is written then.
 
     Examples
     --------
@@ -151,7 +156,7 @@ def xavier_normal(
 ) -> Array:  # fmt: skip
     """Normal, not truncated, with standard deviation gain * sqrt(2 / (fan_in + fan_out)): Glorot and Bengio, eq. 12.
 
-    PyTorch's ``xavier_normal_``. What Keras, JAX and TensorFlow call glorot_normal is
+    This is PyTorch's ``xavier_normal_``; the glorot_normal of Keras, JAX and TensorFlow is
     :func:`xavier_truncated_normal`. Parameters as in :func:`xavier_uniform`.
 
     Examples
@@ -171,10 +176,10 @@ def xavier_truncated_normal(
     dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None, groups: int = 1,
     fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
 ) -> Array:  # fmt: skip
-    """The same standard deviation by a normal cut at two of its own: the glorot_normal of Keras, JAX and TensorFlow.
+    """Truncated normal with standard deviation gain * sqrt(2 / (fan_in + fan_out)).
 
-    The normal behind it is wider by 1 / 0.87962566103423978, so that the variance is Xavier's. Parameters as in
-    :func:`xavier_uniform`.
+    This is the glorot_normal of Keras, JAX and TensorFlow: a normal that is wider by 1 / 0.87962566103423978 is cut at
+    two of its own standard deviations, so that the variance is Xavier's. Parameters as in :func:`xavier_uniform`.
 
     Examples
     --------
@@ -193,7 +198,7 @@ def he_uniform(
     dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None, groups: int = 1,
     fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
 ) -> Array:  # fmt: skip
-    """Uniform on +-gain * sqrt(3 / n), n the fan of the mode: He et al. (2015), for rectifiers.
+    """Uniform on +-gain * sqrt(3 / n), where n is the fan that `mode` names: He et al. (2015), for rectifiers.
 
     Parameters as in :func:`xavier_uniform` and :func:`variance_scaling`.
 
@@ -213,9 +218,9 @@ def he_normal(
     dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None, groups: int = 1,
     fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
 ) -> Array:  # fmt: skip
-    """Normal with standard deviation gain / sqrt(n), n the fan of the mode, not truncated: He et al. (2015), eq. 10.
+    """Normal, not truncated, with standard deviation gain / sqrt(n): He et al. (2015), eq. 10, for rectifiers.
 
-    Parameters as in :func:`xavier_uniform` and :func:`variance_scaling`.
+    n is the fan that `mode` names. Parameters as in :func:`xavier_uniform` and :func:`variance_scaling`.
 
     Examples
     --------
@@ -233,9 +238,10 @@ def he_truncated_normal(
     dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None, groups: int = 1,
     fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
 ) -> Array:  # fmt: skip
-    """The same standard deviation by a normal cut at two of its own: the he_normal of Keras and JAX.
+    """Truncated normal with standard deviation gain / sqrt(n): the he_normal of Keras and JAX.
 
-    Parameters as in :func:`xavier_uniform` and :func:`variance_scaling`.
+    n is the fan that `mode` names. A wider normal is cut at two of its own standard deviations, as in
+    :func:`xavier_truncated_normal`. Parameters as in :func:`xavier_uniform` and :func:`variance_scaling`.
 
     Examples
     --------
@@ -253,7 +259,7 @@ def lecun_uniform(
     dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None, groups: int = 1,
     fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
 ) -> Array:  # fmt: skip
-    """Uniform on +-gain * sqrt(3 / n), n the fan of the mode: LeCun et al. (1998).
+    """Uniform on +-gain * sqrt(3 / n), where n is the fan that `mode` names: LeCun et al. (1998).
 
     Parameters as in :func:`xavier_uniform` and :func:`variance_scaling`.
 
@@ -273,9 +279,9 @@ def lecun_normal(
     dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None, groups: int = 1,
     fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
 ) -> Array:  # fmt: skip
-    """Normal with standard deviation gain / sqrt(n), n the fan of the mode, not truncated: LeCun et al. (1998).
+    """Normal, not truncated, with standard deviation gain / sqrt(n): LeCun et al. (1998).
 
-    Parameters as in :func:`xavier_uniform` and :func:`variance_scaling`.
+    n is the fan that `mode` names. Parameters as in :func:`xavier_uniform` and :func:`variance_scaling`.
 
     Examples
     --------
@@ -293,9 +299,10 @@ def lecun_truncated_normal(
     dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None, groups: int = 1,
     fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
 ) -> Array:  # fmt: skip
-    """The same standard deviation by a normal cut at two of its own: the lecun_normal of Keras and JAX.
+    """Truncated normal with standard deviation gain / sqrt(n): the lecun_normal of Keras and JAX.
 
-    Parameters as in :func:`xavier_uniform` and :func:`variance_scaling`.
+    n is the fan that `mode` names. A wider normal is cut at two of its own standard deviations, as in
+    :func:`xavier_truncated_normal`. Parameters as in :func:`xavier_uniform` and :func:`variance_scaling`.
 
     Examples
     --------
@@ -324,15 +331,16 @@ def uniform(
     seed: Seed = None, name: str = "", dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None,
     groups: int = 1, fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
 ) -> Array:  # fmt: skip
-    """Uniform on +-bound, or from low to below high, any number of axes.
+    """Uniform on +-bound, or from `low` to below `high`, for any number of axes.
 
     Parameters
     ----------
     bound : float, optional
-        >= 0: both ends may be drawn, the mean is exactly 0, no value is 0. By default 1, without `low` and `high`.
+        At least 0; by default 1 if `low` and `high` are not given. Both ends may be drawn, the mean is exactly 0, and
+        no value is 0.
     low, high : float, optional
-        Instead of `bound`, low <= high. `low` may be drawn; `high`, or what `high` is in the dtype, never is, as in
-        NumPy and PyTorch. Where low == high all values are `low`. Real dtypes only.
+        The ends to use instead of `bound`, low <= high, for real dtypes only. `low` may be drawn; `high`, or `high`
+        rounded to the dtype, never is, as in NumPy and PyTorch. If low == high, all values are `low`.
     shape, seed, name, dtype, out, layout, groups, fan_in, fan_out, threads
         As in :func:`xavier_uniform`.
 
@@ -354,14 +362,16 @@ def normal(
     dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None, groups: int = 1,
     fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
 ) -> Array:  # fmt: skip
-    """Normal with a mean and a standard deviation, any number of axes; it reaches 6.66 std, in float64 9.3.
+    """Normal with a mean and a standard deviation, for any number of axes.
+
+    Values reach 6.66 standard deviations from the mean; in float64, 9.3.
 
     Parameters
     ----------
     mean : float
-        Added in the kernel, by the same operation that rounds the value; 0 for complex dtypes.
+        The mean, which the kernel adds by the same operation that rounds the value; must be 0 for complex dtypes.
     std : float
-        >= 0.
+        The standard deviation, >= 0.
     shape, seed, name, dtype, out, layout, groups, fan_in, fan_out, threads
         As in :func:`xavier_uniform`.
 
@@ -385,18 +395,19 @@ def truncated_normal(
 ) -> Array:  # fmt: skip
     """Normal with a mean and a standard deviation before it is cut at mean + low * std and mean + high * std.
 
-    One draw an element by the inverse of the distribution function: no rejection, the bounds are kept exactly. The
-    variance is not corrected for the cut, as in ``torch.nn.init.trunc_normal_``, whose bounds are absolute: give
-    ``low=(a - mean) / std, high=(b - mean) / std``.
+    Each element takes one draw, by the inverse of the distribution function: nothing is rejected, and the bounds hold
+    exactly. As in ``torch.nn.init.trunc_normal_``, the variance is not corrected for the cut; the bounds a and b of
+    that function are absolute, so pass ``low=(a - mean) / std, high=(b - mean) / std``.
 
     Parameters
     ----------
     mean : float
-        Of the normal before it is cut; 0 for complex dtypes.
+        The mean of the normal before it is cut; must be 0 for complex dtypes.
     std : float
-        >= 0.
+        The standard deviation of the normal before it is cut, >= 0.
     low, high : float
-        In standard deviations about the mean, low < high; either may be infinite, both may lie far in one tail.
+        The bounds in standard deviations about the mean, low < high. Either may be infinite, and both may lie far in
+        one tail. Complex dtypes, whose modulus is cut, need low == -high.
     shape, seed, name, dtype, out, layout, groups, fan_in, fan_out, threads
         As in :func:`xavier_uniform`.
 
@@ -420,7 +431,12 @@ def constant(
 ) -> Array:  # fmt: skip
     """The same given value everywhere.
 
-    Parameters as in :func:`xavier_uniform`; value : float, finite.
+    Parameters
+    ----------
+    value : float or complex
+        The value, which must be finite, and real for real dtypes.
+    shape, seed, name, dtype, out, layout, groups, fan_in, fan_out, threads
+        As in :func:`xavier_uniform`.
 
     Examples
     --------
@@ -438,7 +454,7 @@ def zeros(
     layout: str | None = None, groups: int = 1, fan_in: int | None = None, fan_out: int | None = None,
     threads: int | None = None,
 ) -> Array:  # fmt: skip
-    """0 everywhere: what Xavier replaces, since it leaves all neurons of a layer alike; and what biases want.
+    """All zeros: right for biases, wrong for weights, whose neurons would never differ.
 
     Parameters as in :func:`xavier_uniform`.
 
@@ -458,9 +474,14 @@ def random_constant(
     dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None, groups: int = 1,
     fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
 ) -> Array:  # fmt: skip
-    """One random value, uniform on +-bound, the same everywhere: it leaves neurons as alike as zeros do.
+    """One random value, uniform on +-bound, everywhere: like zeros, it leaves all neurons of a layer alike.
 
-    Parameters as in :func:`xavier_uniform`; bound : float, >= 0.
+    Parameters
+    ----------
+    bound : float
+        The bound of the value, >= 0.
+    shape, seed, name, dtype, out, layout, groups, fan_in, fan_out, threads
+        As in :func:`xavier_uniform`.
 
     Examples
     --------
@@ -488,11 +509,11 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
 
     Parameters
     ----------
-    nonlinearity
-        "linear", "identity", "conv1d" ... "conv3d", "conv_transpose1d" ... "conv_transpose3d", "sigmoid": 1. "tanh":
-        5/3. "relu": sqrt(2). "leaky_relu": sqrt(2 / (1 + slope^2)). "selu": 3/4.
-    param
-        The negative slope of "leaky_relu", 0.01 unless it is given.
+    nonlinearity : str
+        The gain is 1 for "linear", "identity", "conv1d" ... "conv3d", "conv_transpose1d" ... "conv_transpose3d" and
+        "sigmoid", 5/3 for "tanh", sqrt(2) for "relu", sqrt(2 / (1 + slope^2)) for "leaky_relu", and 3/4 for "selu".
+    param : float, optional
+        The negative slope of "leaky_relu"; by default 0.01.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""All tensors of a model at once: a name is a stream, a rule is an initialiser for the names that match a pattern."""
+"""All tensors of a model at once: a name selects a stream, a rule an initialiser for the names that match a pattern."""
 
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
@@ -27,38 +27,40 @@ def init(
     lazy: bool = False,
     threads: int | None = None,
 ) -> dict[str, Any]:
-    """Initial weights for a mapping of names, each by the first rule whose pattern it matches.
+    """Initial weights for all tensors of a model, each by the first rule whose pattern matches the tensor's name.
 
     Each name has a stream of its own under the seed (a 256-bit hash of the whole name, so that none collide): adding,
-    removing, reordering or re-shaping entries changes no other.
+    removing, reordering or re-shaping entries changes no other entry.
 
     Parameters
     ----------
     tensors : mapping of str to shape, dict, numpy.ndarray or Table
-        A shape gives a new array of `dtype`, an array is filled in place, a Table is taken as it is, without a rule. A
-        dict holds a shape as "shape" and whatever a rule may hold, which goes before the rule that it matches; with an
-        "init" it needs none.
+        A shape gives a new array of `dtype`, an array is filled in place, and a Table is taken as it is, without a
+        rule. A dict holds a shape as "shape" and any entries that a rule may hold, which override those of the
+        matching rule; a dict with an "init" needs no rule.
     rules : mapping or pairs of pattern and rule
         Patterns are those of ``fnmatch.fnmatchcase``: "*.bias", "h.[0-9].attn.*", "*". A rule is the name of an
-        initialiser, or the function, or a dict with that as "init" and with its parameters, layout, groups, fans or
+        initialiser, its function, or a dict with either as "init" and with its parameters, layout, groups, fans or
         dtype: ``{"init": "normal", "std": 0.02}``.
     seed
         As in :func:`xavier_uniform`.
+    dtype : str or NumPy dtype
+        The dtype of new arrays, unless a rule or a dict gives another.
     lazy : bool
-        Give Tables instead of arrays; `tensors` must hold no arrays then.
+        Whether to return Tables instead of arrays; `tensors` must then hold no arrays.
     threads : int, optional
         As in :func:`xavier_uniform`.
 
     Returns
     -------
     dict
-        Of arrays, or of Tables, in the order of `tensors`.
+        The arrays, or the Tables if `lazy`, by name in the order of `tensors`.
 
     Raises
     ------
     TypeError, ValueError
-        For a name that no rule matches, a rule that matches no name, arrays that share memory, and whatever an
-        initialiser refuses; a note says for which name. Nothing is written then.
+        For a name that no rule matches, a rule that matches no name, arrays that share memory, and arguments that an
+        initialiser refuses, in which case a note gives the name. Nothing is written then.
 
     Examples
     --------
@@ -116,7 +118,7 @@ def init(
 
 
 def check_rules(rules: Any) -> list[tuple[str, dict[str, Any]]]:
-    """Pairs of a pattern and the arguments of a Table."""
+    """The rules as pairs of a pattern and the arguments of a Table."""
     items = list(rules.items() if isinstance(rules, Mapping) else rules)
     pairs = []
     for item in items:
@@ -146,7 +148,10 @@ def first_match(name: Any, pairs: list[tuple[str, dict[str, Any]]]) -> tuple[str
 
 
 def _check_apart(arrays: dict[str, Array]) -> None:
-    """In the order of their beginnings, arrays can only overlap those that begin before they end."""
+    """Raise a ValueError if any arrays share memory.
+
+    The arrays are sorted by first address, so that one can overlap only later ones that begin before its end.
+    """
     spans = sorted((*_span(array), name) for name, array in arrays.items() if array.size)
     for k, (_, end, name) in enumerate(spans):
         for begin, _, other in spans[k + 1 :]:
@@ -157,7 +162,7 @@ def _check_apart(arrays: dict[str, Array]) -> None:
 
 
 def _span(array: Array) -> tuple[int, int]:
-    """The addresses of an array's first byte and of that behind its last."""
+    """The addresses of an array's first byte and of the byte after its last."""
     reach = [(size - 1) * stride for size, stride in zip(array.shape, array.strides, strict=True)]
     address = kernels.address(array)
     return address + sum(r for r in reach if r < 0), address + sum(r for r in reach if r > 0) + array.itemsize

@@ -1,18 +1,18 @@
 """An initialised tensor that can be indexed before it exists.
 
-A Table is a Sampler and a shape: it holds what decides its values, and none of them. An index says which elements are
-wanted, as a position in the stream and a stride for each axis of the result::
+A Table is a Sampler and a shape: it holds everything that decides its values, but none of the values. An index selects
+elements by a position in the stream and one stride per axis of the result::
 
     t = Table((n, d))             element (i, j) is number i * d + j of the stream
     t[a:b, 3:7]                   position a * d + 3, shape (b - a, 4), strides (d, 1)
     t[ids]                        position 0, shape (len(ids), d), strides (d, 1), axis 0 gathered by ids
 
-so only these are computed, in whole tiles of 256, straight into the result. A shard is a Table whose own shape and
-strides lie within a larger one, whose fans and values it keeps.
+Only these elements are computed, in whole tiles of 256, straight into the result. A shard is a Table whose own shape
+and strides lie within those of a larger one; it keeps the fans and values of the larger.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from ._core.dtypes import resolve_dtype
 from ._core.fill import Array, Gather, c_strides, collapse, fill
 from ._core.indexing import BadIndex, Selection, select
 from ._core.recipe import check_recipe, check_view, int_to_json, to_json
-from ._core.rules import Fans, Rule, resolve_rule
+from ._core.rules import Fans, InitName, Rule, resolve_rule
 from ._core.sampler import Sampler
 from ._core.stream import STREAM_VERSION, Seed, derive_key, resolve_seed
 from ._core.validation import check_count, check_out, check_shape
@@ -31,7 +31,7 @@ from .fans import fans
 
 __all__ = ["Table"]
 
-# Rows that are computed at a time by an iterator, and ids that are converted to positions at a time.
+# The number of elements that an iterator computes at a time, and of ids that are converted to positions at a time.
 CHUNK = 1 << 16
 
 
@@ -41,13 +41,14 @@ class Table:
     Parameters
     ----------
     shape : int or tuple of ints
-        Of any size that a 63-bit number of bytes can hold.
+        The shape of the array, which must have less than 2**63 bytes.
     init : str
         The name of an initialiser, such as "xavier_uniform" or "normal".
     seed, name, dtype, layout, groups, fan_in, fan_out
-        As in :func:`xavier_uniform`. A seed of None takes 256 bits of the operating system, which `seed` then holds.
+        As in :func:`xavier_uniform`. A seed of None takes 256 bits from the operating system, which the attribute
+        `seed` then holds.
     **parameters
-        The initialiser's own: gain, std, bound, ...
+        The initialiser's own parameters: gain, std, bound, ...
 
     Examples
     --------
@@ -78,7 +79,7 @@ class Table:
     def __init__(
         self,
         shape: Any,
-        init: Any = "xavier_uniform",
+        init: InitName | Callable[..., Any] = "xavier_uniform",
         *,
         seed: Seed = None,
         name: str = "",
@@ -107,7 +108,7 @@ class Table:
 
         self._distribution, self._sampler = kernels.in_default_fp_environment(draw)
         self._whole = self._shape = whole
-        self._view_strides: tuple[int, ...] | None = None  # of the whole: those of C order
+        self._view_strides: tuple[int, ...] | None = None  # None for a whole table, in C order
         self._position = 0
         self._rule: Rule = rule
         self._parameters = complete
@@ -146,12 +147,12 @@ class Table:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the array that the Table stands for."""
+        """Bytes of the array that the Table represents."""
         return self.size * self.itemsize
 
     @property
     def key(self) -> bytes:
-        """The 32 bytes that seed and name give; they key the stream."""
+        """The 32-byte key of the stream, which is derived from seed and name."""
         return self._sampler.key
 
     @property
@@ -171,14 +172,14 @@ class Table:
 
     @property
     def bound(self) -> float | None:
-        """The largest magnitude (of complex values: modulus) that the distribution has; None for the normal."""
+        """The largest magnitude (for complex values: modulus) of the distribution; None if it is unbounded."""
         bound = max(map(abs, self.support))
         return bound if bound < math.inf else None
 
     @property
     def support(self) -> tuple[float, float]:
-        """The ends between which all values lie, infinite for a normal; of complex values, of the modulus, with both
-        signs.
+        """The ends of the interval that contains all values, infinite for a normal; for complex values, plus and minus
+        the bound of the modulus.
 
         Examples
         --------
@@ -204,7 +205,7 @@ class Table:
         return self._distribution.std(self._sampler.dtype)
 
     def density(self, x: Any) -> Any:
-        """The probability density at `x`; None where all values are alike, and for complex values.
+        """The probability density at `x`; None if all values are equal, and for complex values.
 
         Examples
         --------
@@ -215,12 +216,12 @@ class Table:
 
     @property
     def init(self) -> str:
-        """The initialiser's name; that of the first author for glorot_* (xavier_*) and kaiming_* (he_*)."""
+        """The initialiser's name; glorot_* is reported as xavier_*, and kaiming_* as he_*."""
         return self._rule.name
 
     @property
     def seed(self) -> int | tuple[int, ...]:
-        """The seed as an int or ints, which give the same table again whatever they were made from."""
+        """The seed as an int or a tuple of ints, which gives the same table again, whatever it was made from."""
         return self._seed
 
     @property
@@ -241,7 +242,7 @@ class Table:
         return f"<shard of shape {self._shape} at element {self._position} of {whole}>"
 
     def describe(self) -> str:
-        """Fans, bound, standard deviation, bytes and key, in lines for a person.
+        """Describe fans, bound, standard deviation, bytes and key in a text of several lines.
 
         Examples
         --------
@@ -274,7 +275,7 @@ class Table:
             ]
         return "\n".join(lines)
 
-    # ---- the same anywhere
+    # ---- recipes and copies
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -312,7 +313,7 @@ class Table:
         Raises
         ------
         TypeError, ValueError
-            For a version of the stream, a field, a type or a value that is not as :attr:`recipe` writes it.
+            If the version of the stream, a field, a type or a value is not as :attr:`recipe` writes it.
 
         Examples
         --------
@@ -337,7 +338,7 @@ class Table:
     def __reduce__(self) -> tuple[Any, ...]:
         return Table.from_recipe, (self.recipe,)
 
-    def __dask_tokenize__(self) -> str:  # equal tables' pickles may differ
+    def __dask_tokenize__(self) -> str:  # the pickles of equal tables may differ
         return f"xavierfast.Table {sorted(self.recipe.items())}"
 
     def __copy__(self) -> "Table":
@@ -376,23 +377,27 @@ class Table:
         return array if dtype is None else array.astype(dtype, copy=False)
 
     def read(self, index: Any = ..., out: Any = None, *, threads: int | None = None) -> Array:
-        """What ``self[index]`` holds, as an array, or written to `out`.
+        """Compute ``self[index]`` as an array, in new memory or in `out`.
 
         Parameters
         ----------
         index
-            As of an ndarray: ints, slices, Ellipsis, newaxis, arrays of ints or bools, and mixtures.
+            An index as for an ndarray: ints, slices, Ellipsis, newaxis, arrays of ints or bools, and mixtures of them.
         out : numpy.ndarray or buffer, optional
-            Of the result's shape and the table's dtype, in whatever memory layout.
+            Memory to write to, of the result's shape and the table's dtype, in any memory layout.
         threads : int, optional
             As in :func:`xavier_uniform`.
+
+        Returns
+        -------
+        numpy.ndarray
 
         Raises
         ------
         IndexError
-            As NumPy raises it. What cannot index at all is a TypeError too.
+            As in NumPy. For an object that cannot index at all, the error is a TypeError too.
         TypeError, ValueError
-            If `out` is not as above. Nothing is written then.
+            If `out` is not as described above. Nothing is written then.
 
         Examples
         --------
@@ -405,9 +410,9 @@ class Table:
         chosen, dtype = self._select(index), self._sampler.dtype
         new = out is None
         array = np.empty(chosen.shape, dtype.storage) if new else check_out(out, dtype, chosen.shape)
-        if chosen.shape != chosen.flat_shape:  # ids of several axes as one
+        if chosen.shape != chosen.flat_shape:  # ids of several axes, gathered as one axis
             memory_strides = _strides_as_one(array, chosen)
-            if memory_strides is None:  # they do not lie evenly in the memory of out
+            if memory_strides is None:  # in the memory of out, no single stride covers these axes
                 array[...] = self.read(index, threads=threads)
                 return array
             target = np.lib.stride_tricks.as_strided(array, chosen.flat_shape, memory_strides)
@@ -423,7 +428,7 @@ class Table:
         return array
 
     def _read_whole(self, out: Array | None, threads: int | None) -> Array:
-        """``read(..., out)`` for an `out` that ``check_out`` has seen, or None."""
+        """``read(..., out)``, where `out` is None or has been checked by ``check_out``."""
         if threads is not None:
             threads = check_count("threads", threads)
         array: Array = np.empty(self._shape, self._sampler.dtype.storage) if out is None else out
@@ -431,8 +436,8 @@ class Table:
         return array
 
     def _read_flat(self, first: int, out: Array) -> Array:
-        """Elements `first`, `first` + 1, ... in C order into contiguous bytes, on the caller's thread if there are less
-        than ``fill.PARALLEL_MIN_BYTES`` of them."""
+        """Write elements `first`, `first` + 1, ... in C order to contiguous bytes, on the caller's thread if these are
+        fewer than ``fill.PARALLEL_MIN_BYTES``."""
         numbers = out.view(self._sampler.dtype.bits)
         if self._view_strides is None:
             fill(self._sampler, numbers, first)
@@ -442,7 +447,7 @@ class Table:
         return out
 
     def _equals_flat(self, first: int, data: Array) -> bool:
-        """Whether contiguous bytes are those of elements `first`, `first` + 1, ... in C order."""
+        """Whether contiguous bytes equal those of elements `first`, `first` + 1, ... in C order."""
         if self._view_strides is None and not self._sampler.dtype.is_small:
             return self._sampler.equals(kernels.address(data), first, data.size // self.itemsize)
         return bool((self._read_flat(first, np.empty_like(data)) == data).all())
@@ -450,8 +455,8 @@ class Table:
     def _read_runs(
         self, first: int, out: Array, position: int, shape: tuple[int, ...], strides: tuple[int, ...]
     ) -> None:
-        """Rows of a view in C order from element `first` on: those that `out` cuts by halves, and all between them at
-        once."""
+        """Write rows of a view in C order from element `first` on: incomplete rows at either end of `out` one by one,
+        and all rows between them at once."""
         row = math.prod(shape[1:])
         index, skip = divmod(first, row)
         while out.size:
@@ -490,12 +495,12 @@ class Table:
     # ---- views
 
     def shard(self, index: Any) -> "Table":
-        """A Table of a part of this one, with the values and fans of the whole; nothing is computed.
+        """Make a Table that is a part of this one, with the values and fans of the whole; nothing is computed.
 
         Parameters
         ----------
         index
-            Ints, slices, Ellipsis, newaxis. For rows by their numbers, index the table itself.
+            Ints, slices, Ellipsis and newaxis. To select rows by an array of numbers, index the table itself.
 
         Examples
         --------
@@ -513,7 +518,8 @@ class Table:
         view = object.__new__(Table)
         for slot in Table.__slots__:
             setattr(view, slot, getattr(self, slot))
-        # Strides of axes without a second element, and of empty tables, decide nothing: equal tables have equal ones.
+        # The strides of axes with one element and of empty tables have no effect. Those of C order replace them, so
+        # that equal tables compare equal.
         empty = 0 in shape
         view._position, view._shape = 0 if empty else position, shape
         plain = c_strides(shape)
@@ -530,7 +536,7 @@ class Table:
 
 
 def _strides_as_one(array: Array, chosen: Selection) -> tuple[int, ...] | None:
-    """The strides in memory of an array of the selection's flat shape in the same memory, or None if none exists."""
+    """The memory strides with which `array` has the selection's flat shape, or None if no such strides exist."""
     axis, count = chosen.axis or 0, len(chosen.shape) - len(chosen.flat_shape) + 1
     gathered = slice(axis, axis + count)
     sizes = array.shape[gathered]

@@ -1,11 +1,10 @@
 """Distributions of the values of a tensor, and the constants with which the kernels draw them.
 
-Each class says what a user wants, in the units of the values: its mean, its standard deviation, the ends between which
-all values lie, its density, and with a key and a dtype its Sampler. Of complex values, whose mean is 0, the modulus has
-the bound (uniform on the disk) or the truncation, and the standard deviation is that of both parts together,
-sqrt(E |z|^2): as JAX defines them.
+Each class describes a distribution in the units of the values: its mean, standard deviation, support and density, and,
+given a key and a dtype, its Sampler. Complex values have the mean 0. The bound (uniform on the disk) or the truncation
+applies to their modulus, and their standard deviation is that of both parts together, sqrt(E |z|^2), as in JAX.
 
-The kernels' constants are part of the stream contract, so they too are computed with + - * / sqrt alone, in exact
+The kernels' constants are part of the stream contract, so they too are computed only with + - * / sqrt, in exact
 fractions, or in decimal arithmetic; never by a libm, which differs from machine to machine.
 """
 
@@ -41,25 +40,25 @@ class Distribution:
 
     @property
     def mean(self) -> complex:
-        """E x."""
+        """The mean of the values, E x."""
         return 0.0
 
     @property
     def support(self) -> tuple[float, float]:
-        """The ends between which all values lie, infinite where only the number of random bits limits them; of complex
-        values, of the modulus, with both signs."""
+        """The ends of the interval that contains all values, infinite where only the number of random bits limits
+        them; for complex values, plus and minus the bound of the modulus."""
         raise NotImplementedError
 
     def std(self, dtype: DType) -> float:
-        """sqrt(E |x - E x|^2) of the elements of one tensor."""
+        """The standard deviation sqrt(E |x - E x|^2) of the elements of one tensor."""
         return 0.0
 
     def density(self, x: np.ndarray[Any, Any]) -> Density:
-        """The probability density of real values; None where all values are alike."""
+        """The probability density of real values at `x`; None if all values are equal."""
         return None
 
     def draw(self, dtype: DType) -> Draw:
-        """The kernel and its constants, or a ValueError if the dtype cannot hold what is asked for."""
+        """The kernel and its constants; raises ValueError if the dtype cannot hold the requested values."""
         raise NotImplementedError
 
     def sampler(self, dtype: DType, key: bytes) -> Sampler:
@@ -75,7 +74,7 @@ def _draw(kind: type, distribution: Distribution, dtype: DType) -> Draw:
 
 
 def _check_scale(what: str, scale: float, extent: float, dtype: DType, mean: float = 0.0) -> None:
-    """Raise a ValueError for a scale with which values would overflow, `extent` scales from the mean, or underflow."""
+    """Raise a ValueError if values, which lie up to `extent` scales from the mean, would overflow or underflow."""
     if scale * extent + abs(mean) > dtype.largest:
         room = (dtype.largest - abs(mean)) / extent
         beside = f" beside the mean {mean:g}" if mean else ""
@@ -106,7 +105,7 @@ class Constant(NamedTuple("Constant", [("value", complex)]), Distribution):
         return value, value
 
     def sampler(self, dtype: DType, key: bytes) -> Sampler:
-        return Sampler(key, kernels.CONSTANT, dtype, self.draw(dtype).constants)  # never cached: -0.0 equals 0.0
+        return Sampler(key, kernels.CONSTANT, dtype, self.draw(dtype).constants)  # not cached: -0.0 equals 0.0
 
     def draw(self, dtype: DType) -> Draw:
         real, imaginary = self.value.real, self.value.imag
@@ -157,7 +156,7 @@ class UniformRange(NamedTuple("UniformRange", [("low", float), ("high", float)])
 
     @property
     def mean(self) -> float:
-        return self.low / 2 + self.high / 2  # halves, whose sum is finite
+        return self.low / 2 + self.high / 2  # halved first, so that the sum is finite
 
     @property
     def support(self) -> tuple[float, float]:
@@ -181,7 +180,7 @@ class UniformRange(NamedTuple("UniformRange", [("low", float), ("high", float)])
         if low == high:
             return Constant(low).draw(dtype)
         first, last = dtype.at_least(low), dtype.at_most(high)
-        if high - last <= dtype.at_least(high) - high:  # high, or what it is in the dtype, is never drawn
+        if high - last <= dtype.at_least(high) - high:  # neither high nor high rounded to the dtype is drawn
             last = dtype.at_most(nextafter(last, -inf))
         if first >= high:
             raise ValueError(f"no {dtype.name} lies from low to below high, {low!r} and {high!r}: use a wider dtype")
@@ -274,13 +273,13 @@ class TruncatedNormal(
 
     @property
     def _extent(self) -> float:
-        """The largest distance from the mean that a draw can have, in standard deviations: 63 bits do not reach 9.5
-        beyond an end that is finite."""
+        """An upper bound on a draw's distance from the mean, in standard deviations: with an infinite end, 63 random
+        bits do not reach 9.5 beyond a finite end or the mean."""
         ends = [abs(end) for end in (self.low, self.high) if isfinite(end)]
         return max(ends) if len(ends) == 2 else (ends[0] if ends else 0.0) + 9.5
 
     def _draw_complex(self, dtype: DType) -> Draw:
-        """The modulus is cut, so low is -high."""
+        """The kernel and constants for complex values, whose modulus is cut, so that low must be -high."""
         low, high = self.low, self.high
         if low != -high:
             raise ValueError(
@@ -314,27 +313,31 @@ class Normal(TruncatedNormal):
 
 
 def _std_within(cut: float) -> float:
-    """The standard deviation of a complex normal of standard deviation 1 whose modulus is cut."""
+    """The standard deviation of a complex normal of standard deviation 1 whose modulus is cut at `cut`."""
     if cut == inf:
         return 1.0
     with localcontext(DECIMAL):
         square = Decimal(cut) ** 2
-        if square > 1000:  # what is cut off is less than any float
+        if square > 1000:  # the mass beyond the cut is less than any float
             return 1.0
-        if square < Decimal("1e-20"):  # so narrow that the density is level
+        if square < Decimal("1e-20"):  # so narrow that the density is constant
             return cut / sqrt(2)
         return float((1 - square / (square.exp() - 1)).sqrt())
 
 
 def _room(dtype: DType) -> float:
-    """A radius, a cosine and a sine of 2.5 ulp each: with room for their rounding the modulus keeps its bound."""
+    """The factor on a bound that leaves room for rounding, so that the modulus stays within the bound.
+
+    A modulus is computed from a radius, a cosine and a sine with errors of 2.5 ulp each.
+    """
     return 1 - (2.0**-20 if dtype.name == "complex64" else 2.0**-49)
 
 
 def _masses(low: float, high: float) -> tuple[float, ...]:
-    """Mass between the bounds, below, above, the logarithm of their unit, centre and half width about the median.
+    """The mass between, below and above the bounds, the logarithm of its unit, and centre and half width about the
+    median.
 
-    Where both bounds lie far on one side, the unit is the mass beyond the nearer, which may be too small for a float.
+    If both bounds lie far on one side, the unit is the mass beyond the nearer one, which may be too small for a float.
     """
     if high <= -1.5:
         mass, after, before, unit, centre, half = _masses(-high, -low)

@@ -1,12 +1,12 @@
 """The dtypes of tables, and how the kernels write each of them.
 
 ==================  ======================================================  =========
-dtype               the kernels write                                       of NumPy
+dtype               written by the kernels as                               from
 ==================  ======================================================  =========
-float32, float64    it                                                      yes
-float16             it: the float32 value, rounded once                     yes
-bfloat16            its bits, as uint16: the float32 value, rounded once    ml_dtypes
-complex64, -128     it                                                      yes
+float32, float64    itself                                                  NumPy
+float16             itself: the float32 value, rounded once                 NumPy
+bfloat16            its bits in uint16: the float32 value, rounded once     ml_dtypes
+complex64, -128     itself                                                  NumPy
 float8_*, 6, 4      float32, which ml_dtypes rounds once                    ml_dtypes
 ==================  ======================================================  =========
 """
@@ -38,8 +38,9 @@ DTypeLike = DTypeName | NumPyDType | type[Any]
 class DType:
     """A dtype that tables can have.
 
-    `code` is the kernels' number of what they write, `written` the NumPy dtype of that, `smallest` the least scale of a
-    distribution: below it values would be subnormal on the way, or round to 0.
+    The kernels write elements in the format to which they give the number `code`, to memory of the NumPy dtype
+    `written`. `smallest` is the least scale of a distribution: below it, values would become subnormal on the way, or
+    round to 0.
     """
 
     name: str
@@ -52,12 +53,12 @@ class DType:
 
     @property
     def storage(self) -> NumPyDType:
-        """The NumPy dtype of its arrays; an ImportError where that needs ml_dtypes, and it is not installed."""
+        """The NumPy dtype of arrays of this dtype; raises ImportError if it needs ml_dtypes, which is not installed."""
         return self.written if self.is_native else _ml_dtype(self.name)
 
     @property
     def bits(self) -> NumPyDType:
-        """A NumPy dtype that holds its elements, also without ml_dtypes where the kernels write them themselves."""
+        """A NumPy dtype that holds the elements; it does not need ml_dtypes if the kernels write the elements' bits."""
         return self.storage if self.is_small else self.written
 
     @property
@@ -75,7 +76,7 @@ class DType:
         return 2.0**-24 if self.name == "float16" else 2.0**-900 if self.written in (float, complex) else 2.0**-80
 
     def at_most(self, end: Fraction | float) -> float:
-        """The largest finite number of this real dtype that is <= an end, which may be known more exactly than as a
+        """The largest finite number of this real dtype that is <= `end`; a Fraction can give an end more exactly than a
         float."""
         if isinstance(end, Fraction):
             limit = Fraction(self.largest)
@@ -97,7 +98,7 @@ class DType:
         return float(near if float(near) <= value else np.nextafter(near, kind(-np.inf)))
 
     def at_least(self, end: Fraction | float) -> float:
-        """The smallest finite number of this real dtype that is >= an end."""
+        """The smallest finite number of this real dtype that is >= `end`."""
         return -self.at_most(-end)
 
 
@@ -106,7 +107,7 @@ def _native(code: int, name: str) -> DType:
     return DType(name, code, written.itemsize, written, is_native=True, is_complex=written.kind == "c")
 
 
-# Real formats of ml_dtypes that have zero and a sign.
+# The real formats of ml_dtypes that have a zero and a sign.
 _SMALL = (
     "float8_e3m4", "float8_e4m3", "float8_e4m3b11fnuz", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2",
     "float8_e5m2fnuz", "float6_e2m3fn", "float6_e3m2fn", "float4_e2m1fn",
@@ -159,6 +160,6 @@ def _ml_dtype(name: str) -> NumPyDType:
 
 @cache
 def _small_numbers(name: str) -> np.ndarray[Any, Any]:
-    """All finite numbers of a dtype of one byte, ascending."""
+    """All finite numbers of a one-byte dtype, in ascending order."""
     numbers = np.arange(256, dtype=np.uint8).view(_ml_dtype(name)).astype(np.float64)
     return np.unique(numbers[np.isfinite(numbers)])

@@ -1,6 +1,6 @@
-"""Elements of a sampler into an array: contiguous or strided memory, cut at tiles, handed to a kernel without the GIL.
+"""Write elements of a sampler to an array: its memory, contiguous or strided, is cut at tiles and given to a kernel.
 
-The values of a piece depend on its position only, so nobody can tell afterwards which thread wrote it.
+Kernels run without the GIL. The values of a piece depend only on its position, not on the thread that writes it.
 """
 
 from struct import pack
@@ -18,13 +18,14 @@ __all__ = ["PARALLEL_MIN_BYTES", "Array", "Gather", "c_strides", "collapse", "fi
 Array = np.ndarray[Any, np.dtype[Any]]
 Strides = tuple[int, ...]
 
-# Handing work to the pool and hearing back takes 65 us on a 2-core Sapphire Rapids, in which one core draws 0.9 MiB of
-# uniforms or 0.4 MiB of normals; smaller pieces meet at the GIL too often.
+# Handing work to the pool and waiting for it takes 65 us on a 2-core Sapphire Rapids. In that time one core draws 0.9
+# MiB of uniforms or 0.4 MiB of normals. Threads with smaller pieces would meet at the GIL too often.
 PARALLEL_MIN_BYTES = 1 << 21
 PIECE_BYTES = 1 << 19
-# Streaming stores pay where ordinary ones wait for memory: beyond what the last-level cache keeps (12.8 GB/s against
-# 7.9 on one core of a Sapphire Rapids, but 12.6 against 14.2 at 32 MiB), from kernels that are faster than that, and
-# into pages that exist: a new page was just cleared, so it is in the cache (6.5 against 9.4 GB/s on two cores).
+# Streaming stores pay where ordinary ones wait for memory: for arrays larger than the last-level cache (12.8 GB/s
+# against 7.9 on one core of a Sapphire Rapids, but 12.6 against 14.2 at 32 MiB), from kernels that are faster than
+# memory, and into existing pages: a new page was just cleared, so it is in the cache (6.5 against 9.4 GB/s on two
+# cores).
 STREAMING_MIN_BYTES = 1 << 25
 FASTER_THAN_MEMORY = {kernels.CONSTANT}
 if kernels.level != "portable":
@@ -32,7 +33,7 @@ if kernels.level != "portable":
 
 
 class Gather(NamedTuple):
-    """One axis whose index i stands for ids[i]: contiguous aligned int64s; those below 0 count from `length`."""
+    """An axis whose index i selects ids[i]. `ids` are contiguous aligned int64s; negative ones count from `length`."""
 
     axis: int
     ids: Array
@@ -49,10 +50,10 @@ def fill(
     threads: int | None = None,
     new: bool = False,
 ) -> None:
-    """Write elements of a sampler into `out`: index (i, j) is element position + i * strides[0] + j * strides[1].
+    """Write elements of a sampler to `out`: index (i, j) gets element position + i * strides[0] + j * strides[1].
 
-    Without `strides` they follow one another in the C order of `out`, which is writable, native, does not overlap
-    itself, and is `new` if its memory has not been touched.
+    Without `strides`, consecutive elements are written in the C order of `out`. `out` must be writable, of native byte
+    order, and must not overlap itself; `new` means that its memory has not been touched yet.
     """
     n, size = out.size, out.itemsize
     if not n:
@@ -84,7 +85,7 @@ def _contiguous_work(sampler: Sampler, out: Array, position: int, new: bool) -> 
     size, address = out.itemsize, kernels.address(out)
     streaming = out.nbytes > STREAMING_MIN_BYTES and sampler.kernel in FASTER_THAN_MEMORY and not new
 
-    def work(begin: int, end: int, out: object = out) -> None:  # keeps the memory while a helper writes
+    def work(begin: int, end: int, out: object = out) -> None:  # `out` stays alive while a helper writes
         sampler.fill(address + begin * size, position + begin, end - begin, streaming)
 
     return work
@@ -113,7 +114,7 @@ def _strided_work(
 
 
 def _cast_work(sampler: Sampler, out: Array, position: int, strides: Strides, gather: Gather | None) -> Work:
-    """Blocks of float32 that a cache holds, clamped and cast."""
+    """The work for a one-byte dtype: blocks of float32 that fit into a cache, clamped and cast."""
     memory_strides, limit = tuple(4 * step for step in c_strides(out.shape)), sampler.dtype.largest
 
     def work(begin: int, end: int) -> None:
@@ -129,7 +130,7 @@ def _cast_work(sampler: Sampler, out: Array, position: int, strides: Strides, ga
 
 
 def _fill_blocks(sampler: Sampler, out: Array, position: int, strides: Strides, threads: int | None) -> None:
-    """Fortran order and its like: blocks in C order that a cache holds, which NumPy copies in the order of `out`."""
+    """Fill an array in an order such as Fortran's: NumPy copies blocks in C order, which fit into a cache, to `out`."""
     row = out[0].size
     if row * out.itemsize > PIECE_BYTES:
         for k, part in enumerate(out):
@@ -137,7 +138,7 @@ def _fill_blocks(sampler: Sampler, out: Array, position: int, strides: Strides, 
         return
     rows = PIECE_BYTES // (row * out.itemsize)
     if out.itemsize <= 8:
-        out = out.view(np.dtype(f"u{out.itemsize}"))  # whose copies need no GIL, unlike those of ml_dtypes
+        out = out.view(np.dtype(f"u{out.itemsize}"))  # copies of ints do not need the GIL, those of ml_dtypes do
 
     def work(begin: int, end: int) -> None:
         for first in range(begin, end, rows):
@@ -150,7 +151,7 @@ def _fill_blocks(sampler: Sampler, out: Array, position: int, strides: Strides, 
 
 
 def c_strides(shape: tuple[int, ...]) -> Strides:
-    """The number of elements from one index to the next of each axis, in C order."""
+    """The number of elements from one index to the next along each axis, in C order."""
     strides = [1]
     for size in shape[:0:-1]:
         strides.append(strides[-1] * size)
@@ -168,7 +169,7 @@ def _unravel(position: int, shape: tuple[int, ...]) -> list[int]:
 def collapse(
     shape: tuple[int, ...], memory_strides: Strides, strides: Strides
 ) -> tuple[tuple[int, ...], Strides, Strides]:
-    """The fewest axes, at least one, that pair the same addresses and elements in the same order."""
+    """The fewest axes, at least one, that pair the same addresses with the same elements in the same order."""
     axes: list[tuple[int, int, int]] = []
     for size, memory_stride, stride in zip(shape, memory_strides, strides, strict=True):
         if size == 1:

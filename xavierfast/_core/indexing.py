@@ -1,4 +1,4 @@
-"""NumPy's indexing, of an array that does not exist: an index, a shape and strides give positions in the stream."""
+"""NumPy's indexing for an array that does not exist: an index, a shape and strides give positions in the stream."""
 
 import math
 from typing import Any, NamedTuple
@@ -11,11 +11,11 @@ __all__ = ["BadIndex", "Ids", "Selection", "select"]
 
 
 class BadIndex(IndexError, TypeError):
-    """An object that is no index: NumPy raises IndexError for it, Python's own sequences TypeError."""
+    """The error for an object that is no index: NumPy raises IndexError for it, Python's own sequences TypeError."""
 
 
 class Ids(NamedTuple):
-    """Indices of an axis with its stride and length; they broadcast with those of other axes."""
+    """Indices along one axis, with the axis's stride and length; they broadcast with the indices of other axes."""
 
     array: Array
     stride: int
@@ -23,8 +23,8 @@ class Ids(NamedTuple):
 
 
 class Selection(NamedTuple):
-    """Positions in the stream of the elements of a result. Axes that are gathered together are one in `flat_shape`, to
-    which `strides` belong."""
+    """The positions in the stream of a result's elements. Axes that are gathered together form one axis of
+    `flat_shape`, and `strides` has one stride per axis of `flat_shape`."""
 
     shape: tuple[int, ...]
     flat_shape: tuple[int, ...]
@@ -35,8 +35,8 @@ class Selection(NamedTuple):
 
 
 def _parts(index: Any) -> list[Any]:
-    """The index as slices, None, Ellipsis, ints and arrays of ints; a mask of k axes is a tuple of k arrays and its
-    shape."""
+    """The items of an index as slices, None, Ellipsis, ints and arrays of ints; a mask of k axes becomes a pair of k
+    arrays and its shape."""
     parts: list[Any] = []
     for item in index if isinstance(index, tuple) else (index,):
         if item is None or item is Ellipsis or isinstance(item, slice) or type(item) is int:
@@ -78,9 +78,9 @@ def select(index: Any, shape: tuple[int, ...], strides: tuple[int, ...], positio
     axis = 0
     axes: list[tuple[int, int]] = []  # size and stride of each axis of the result that is not gathered
     ids: list[Ids] = []
-    gathered: list[int] = []  # the axis of each
-    first: int | None = None  # where among them the gathered axes begin
-    apart = after = False  # whether anything stands between gathered axes, or behind one
+    gathered: list[int] = []  # the axis of each item of ids
+    first: int | None = None  # where among `axes` the gathered axes begin
+    apart = after = False  # whether anything stands between gathered axes, or after one
     for part in parts:
         if isinstance(part, (np.ndarray, tuple)) or (advanced and isinstance(part, int)):
             first = len(axes) if first is None else first
@@ -90,7 +90,7 @@ def select(index: Any, shape: tuple[int, ...], strides: tuple[int, ...], positio
                 ids.append(Ids(part[0][0], 0, 1))
                 continue
             for k, array in enumerate(part[0] if isinstance(part, tuple) else [np.asarray(part)]):
-                if isinstance(part, tuple) and part[1][k] not in (0, shape[axis]):  # 0 selects nothing anywhere
+                if isinstance(part, tuple) and part[1][k] not in (0, shape[axis]):  # 0 fits any axis
                     raise IndexError(
                         f"boolean index did not match indexed array along axis {axis}; size of axis is {shape[axis]} "
                         f"but size of corresponding boolean axis is {part[1][k]}"
@@ -129,7 +129,7 @@ def select(index: Any, shape: tuple[int, ...], strides: tuple[int, ...], positio
         raise IndexError(
             f"shape mismatch: indexing arrays could not be broadcast together with shapes {shapes}"
         ) from None
-    if math.prod(together):  # NumPy looks at no array where nothing is selected
+    if math.prod(together):  # NumPy checks no ids if nothing is selected
         for item, axis in zip(ids, gathered, strict=True):
             _check_ids(item.array, axis, item.length)
     at = 0 if apart else first

@@ -1,5 +1,5 @@
-"""The upper tail of the normal distribution function, the same on every machine: in decimal arithmetic, whose exp and
-ln are correctly rounded, and not by a libm, which differs from machine to machine."""
+"""The upper tail of the normal distribution, the same on every machine: it is computed in decimal arithmetic, whose exp
+and ln are correctly rounded, and not by a libm, which differs from machine to machine."""
 
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, localcontext
 from math import inf, sqrt
@@ -7,7 +7,7 @@ from math import inf, sqrt
 __all__ = ["DECIMAL", "NEGLIGIBLE", "ln_upper_tail", "truncated_moments", "upper_tail"]
 
 DECIMAL = Context(prec=60, Emin=MIN_EMIN, Emax=MAX_EMAX)
-NEGLIGIBLE = Decimal("1e-30")  # a mass too small to matter, and to become subnormal on the way
+NEGLIGIBLE = Decimal("1e-30")  # smaller masses do not matter, and would become subnormal on the way
 _HALF_LN_2PI = Decimal("0.918938533204672741780329736405617639861397473637783412817152")
 
 
@@ -32,7 +32,7 @@ def ln_upper_tail(x: float) -> Decimal:
 
 
 def upper_tail(x: float) -> Decimal:
-    """Q(x), also of an infinite x."""
+    """Q(x), the mass of the standard normal above x, which may be infinite."""
     if x in (-inf, inf):
         return Decimal(1) if x < 0 else Decimal(0)
     return ln_upper_tail(x).exp()
@@ -47,7 +47,7 @@ def truncated_moments(low: float, high: float) -> tuple[float, float]:
     with localcontext(DECIMAL):
         unit = ln_upper_tail(a)
         mass = 1 - ((ln_upper_tail(b) - unit).exp() if b < inf else 0)
-        if mass < Decimal("1e-20"):  # so narrow that the density is level
+        if mass < Decimal("1e-20"):  # so narrow that the density is constant
             return low / 2 + high / 2, (b - a) / sqrt(12)
         density = [
             (-(Decimal(x) ** 2) / 2 - _HALF_LN_2PI - unit).exp() / mass if x < inf else Decimal(0) for x in (a, b)

@@ -12,7 +12,7 @@ from .validation import MAX_AXES
 
 __all__ = ["check_recipe", "check_view", "int_to_json", "to_json"]
 
-_EXACT = 1 << 53  # JSON numbers beyond it lose digits in other languages
+_EXACT = 1 << 53  # larger JSON numbers lose digits in other languages
 
 
 def int_to_json(number: int) -> int | str:
@@ -64,7 +64,7 @@ def _check_ints(what: str, got: list[Any], least: int, most: int = MAX_AXES) -> 
 
 
 def check_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a Table, and its view."""
+    """Check a recipe, and return the arguments of its Table together with its view."""
     if isinstance(recipe, Mapping) and type(recipe.get("stream")) is int and recipe["stream"] != STREAM_VERSION:
         raise ValueError(
             f"recipe must be for version {STREAM_VERSION} of the stream, got {recipe['stream']!r}: it needs another "

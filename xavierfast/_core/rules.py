@@ -1,4 +1,4 @@
-"""The initialisers as data: a name stands for parameters with defaults, and for the distribution that they give.
+"""The initialisers as data: each name maps to parameters with defaults, and to the distribution that they give.
 
 Sources: Glorot and Bengio (2010), "Understanding the difficulty of training deep feedforward neural networks", eq. 12
 (the variance) and 16 (the uniform's bound); He, Zhang, Ren and Sun (2015), "Delving deep into rectifiers", eq. 10;
@@ -10,14 +10,21 @@ from dataclasses import dataclass
 from math import isnan, sqrt
 from numbers import Complex, Real
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from .distributions import Constant, Distribution, Normal, RandomConstant, TruncatedNormal, Uniform, UniformRange
 from .validation import check_number
 
-__all__ = ["RULES", "Fans", "Rule", "resolve_rule"]
+__all__ = ["RULES", "Fans", "InitName", "Rule", "resolve_rule"]
+
+InitName = Literal[
+    "xavier_uniform", "xavier_normal", "xavier_truncated_normal", "glorot_uniform", "glorot_normal",
+    "glorot_truncated_normal", "he_uniform", "he_normal", "he_truncated_normal", "kaiming_uniform", "kaiming_normal",
+    "kaiming_truncated_normal", "lecun_uniform", "lecun_normal", "lecun_truncated_normal", "variance_scaling",
+    "uniform", "normal", "truncated_normal", "constant", "zeros", "random_constant",
+]  # fmt: skip
 
 KINDS = ("uniform", "normal", "truncated_normal")
 MODES: Mapping[str, Callable[[int, int], float]] = {
@@ -28,15 +35,16 @@ MODES: Mapping[str, Callable[[int, int], float]] = {
 }
 # Standard deviation of a standard normal truncated to (-2, 2).
 STD_TRUNCATED_AT_2 = 0.87962566103423978
-# The same of a complex one truncated to a modulus of 2: sqrt(1 - 4 / (e^4 - 1)). JAX has 0.95311164380491208, which is
-# sqrt(1 - 5 e^-4): the integral over the disk not divided by its mass, for 1.9 % too much variance.
+# Standard deviation of a standard complex normal truncated to a modulus of 2: sqrt(1 - 4 / (e^4 - 1)). JAX has
+# 0.95311164380491208, which is sqrt(1 - 5 e^-4): the integral over the disk is not divided by the disk's mass, which
+# gives 1.9 % too much variance.
 STD_COMPLEX_TRUNCATED_AT_2 = 0.96196182800821351
 SQRT_2 = sqrt(2)
-REQUIRED = object()  # in place of a default
+REQUIRED = object()  # stands in place of a default
 
 
 class Fans(NamedTuple):
-    """The fans of a weight, and whether it is complex: all that a rule may depend on beside its parameters."""
+    """The fans of a weight, and whether it is complex: a rule may depend on these and on its parameters only."""
 
     fan_in: int
     fan_out: int
@@ -56,7 +64,7 @@ class Rule:
     uses_fans: bool = False
 
     def complete(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The parameters with defaults in place of those that are not given."""
+        """The given parameters, and defaults for those that are not given."""
         complete = {**self.defaults, **given}
         if len(complete) > len(self.defaults):
             unknown = next(name for name in given if name not in self.defaults)
@@ -69,14 +77,14 @@ class Rule:
 
 
 def _scaled(kind: str, gain: float, mode: str, fans: Fans) -> Distribution:
-    """The distribution with standard deviation gain / sqrt(fan of the mode)."""
+    """The distribution with standard deviation gain / sqrt(n), where n is the fan that `mode` names."""
     if not isinstance(mode, str) or mode not in MODES:
         raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
     if kind not in KINDS:
         raise ValueError(f"distribution must be one of {', '.join(KINDS)}, got {kind!r}")
     n = MODES[mode](fans.fan_in, fans.fan_out)
     gain = check_number("gain", gain)
-    if not n:  # of a weight without elements: fans that are given are at least 1
+    if not n:  # only for a weight without elements: fans that are given are at least 1
         return Constant(0.0)
     if kind == "uniform":
         return Uniform(gain * sqrt((2 if fans.is_complex else 3) / n))
@@ -152,7 +160,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(_rules())
 
 
 def resolve_rule(init: Any) -> Rule:
-    """The rule of an initialiser's name, or of the function of that name."""
+    """The rule for the name of an initialiser, or for the function of that name."""
     name = getattr(init, "__name__", init)
     if not isinstance(name, str) or name not in RULES:
         raise ValueError(f"init must be the name of an initialiser, {', '.join(RULES)}; got {init!r}")

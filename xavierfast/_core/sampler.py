@@ -1,7 +1,7 @@
 """The elements of a tensor before it has a shape: a key, a kernel, and the kernel's constants.
 
-Element i of a sampler is a function of these and of i, and of nothing else. It is all that crosses the seam to the
-kernels, which know addresses, positions and lengths, and no arrays.
+Element i of a sampler is a function of these three and of i only. Nothing but a sampler, addresses, positions and
+lengths is passed to the kernels, which know no arrays.
 """
 
 from typing import NamedTuple
@@ -15,8 +15,8 @@ __all__ = ["Sampler"]
 class Sampler(NamedTuple):
     """The stream of a key as elements of a distribution in a dtype.
 
-    `kernel` is one of the numbers in ``kernels``, `constants` are what that kernel's docstring in the source names.
-    Elements of dtypes of one byte are written as float32: whoever calls casts them.
+    `kernel` is one of the numbers in ``kernels``; `constants` are those that the kernel's description in the source
+    names. Elements of one-byte dtypes are written as float32, which the caller casts.
     """
 
     key: bytes

@@ -5,8 +5,8 @@
     key = BLAKE2b(digest_size=32, person=b"xavierfast v1")(encode(seed) || encode(name))       RFC 7693
     W[i] = word w of ChaCha8 block 16 t + l,    t = i // 256,  w = i % 256 // 16,  l = i % 16   Bernstein 2008
 
-``encode`` is type-tagged and length-delimited, so that no two pairs of seed and name are ever the same bytes; the key
-has 256 bits, so that no two are ever the same stream. Streams of different seeds or names are unrelated: neighbouring
+``encode`` is type-tagged and length-delimited, so that no two pairs of seed and name ever give the same bytes; the key
+has 256 bits, so that no two ever give the same stream. Streams of different seeds or names are unrelated: neighbouring
 seeds are as good as distant ones.
 
 The generator is a cipher, the seeds are not secrets: this is a sampler for weights.
@@ -29,18 +29,18 @@ PERSON = b"xavierfast v1"
 if TYPE_CHECKING:
     Seed = int | Sequence[int] | np.ndarray[Any, Any] | np.random.SeedSequence | np.random.Generator | None
 else:
-    Seed = object  # numpy.random is slow to import, and whoever has a Generator has imported it
+    Seed = object  # numpy.random is slow to import, and a caller with a Generator has imported it
 
 
 def resolve_seed(seed: Seed) -> int | tuple[int, ...]:
-    """The int or the tuple of ints that a seed stands for: given again, it gives the same stream.
+    """The int or the tuple of ints that a seed stands for; passed as a seed, it always gives the same stream.
 
     Parameters
     ----------
     seed
-        An int >= 0 of any size, or a sequence of them: themselves. A ``numpy.random.SeedSequence``: the 256 bits of its
-        ``generate_state``. A ``numpy.random.Generator``: the next 256 bits of it. None: 256 bits of the operating
-        system's entropy.
+        An int >= 0 of any size, or a sequence of such ints, stands for itself. A ``numpy.random.SeedSequence`` stands
+        for the 256 bits of its ``generate_state``, a ``numpy.random.Generator`` for its next 256 bits, and None for 256
+        bits of the operating system's entropy.
 
     Raises
     ------
@@ -95,7 +95,7 @@ def _encode(value: int | tuple[int, ...] | str) -> bytes:
 
 
 def derive_key(seed: int | tuple[int, ...], name: str) -> bytes:
-    """The 32 bytes of the stream of a resolved seed and a name.
+    """The 32-byte key of the stream for a resolved seed and a name.
 
     Raises
     ------

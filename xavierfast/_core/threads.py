@@ -1,8 +1,8 @@
 """Work shared out to threads: pieces of a range, taken from one counter by the caller's thread and by helpers.
 
 The helpers are a small pool of daemon threads that is made on first use. Each thread sizes its pieces to take about
-10 ms, and smaller ones near the end: the GIL is needed once per piece, Ctrl-C is answered within one, and a thread that
-others slow down takes fewer.
+10 ms, and smaller ones near the end: the GIL is needed once per piece, Ctrl-C is answered within one piece, and a
+thread that others slow down takes fewer pieces.
 """
 
 import os
@@ -87,7 +87,7 @@ _pool_lock = threading.RLock()  # reentrant: a signal's handler that runs while 
 
 
 def _drop_pool() -> None:
-    """In a forked child: its threads stayed with the parent, and the lock may be held by one of them."""
+    """Give a forked child a new pool: the threads stayed with the parent, and one of them may hold the lock."""
     global _tasks, _helpers, _pool_lock
     _tasks, _helpers, _pool_lock = SimpleQueue(), 0, threading.RLock()
 
@@ -106,7 +106,7 @@ def _worker(tasks: "SimpleQueue[Task]") -> None:
                 future.set_exception(error)
             else:
                 future.set_result(None)
-        del future, work  # which keep a buffer
+        del future, work  # they would keep a buffer alive
 
 
 def _submit(work: Callable[[], None], helpers: int, futures: "list[Future[None]]") -> None:

@@ -1,7 +1,7 @@
-"""Checks of arguments that many functions take: each returns what it accepts in its plainest form, or raises.
+"""Checks of arguments that many functions take: each returns the argument in its plainest form, or raises an error.
 
-An error is a sentence: what is required, what was given, and the way out. It is a TypeError for a wrong kind of
-argument, a ValueError for a wrong value, and comes before any work.
+An error message is one sentence with the requirement, the given value and the way out. The error is a TypeError for a
+wrong kind of argument, a ValueError for a wrong value, and is raised before any work.
 """
 
 import operator
@@ -41,7 +41,7 @@ def check_shape(shape: Any) -> tuple[int, ...]:
 
 
 def check_count(name: str, value: Any) -> int:
-    """An int >= 1."""
+    """The count as an int >= 1."""
     try:
         number = None if isinstance(value, bool) else operator.index(value)
     except TypeError:
@@ -56,12 +56,12 @@ def check_count(name: str, value: Any) -> int:
 
 
 def check_threads(threads: int | None) -> int:
-    """A number of threads; None stands for as many as this process may use."""
+    """The number of threads; None stands for as many as this process may use."""
     return default_threads() if threads is None else check_count("threads", threads)
 
 
 def check_number(name: str, value: object, *, negative: bool = False) -> float:
-    """A finite real number, >= 0 unless negative ones are allowed."""
+    """The value as a finite float, >= 0 unless `negative` values are allowed."""
     if type(value) is float and 0 <= value < inf:
         return value
     if not isinstance(value, Real) or isinstance(value, (bool, np.bool_)):
@@ -76,14 +76,14 @@ def check_number(name: str, value: object, *, negative: bool = False) -> float:
 
 
 def dtype_of_out(out: Any) -> Any:
-    """The dtype to fill where none is given: that of an array that has one of ours, else float32."""
+    """The dtype to fill if none is given: the dtype of `out` if that is an array of one of DTYPES, else float32."""
     if not isinstance(out, np.ndarray):
         return "float32"
     return out.dtype if out.dtype in NATIVE or out.dtype.name in DTYPES else "float32"
 
 
 def check_out(out: Any, dtype: DType, shape: Any) -> "Array":
-    """The array to fill in the memory of `out`."""
+    """Check `out`, and return the array to fill in its memory."""
     array: Array = out
     if not isinstance(out, np.ndarray):
         try:
@@ -100,7 +100,7 @@ def check_out(out: Any, dtype: DType, shape: Any) -> "Array":
     if dtype.is_small or (array.dtype is not dtype.written and array.dtype != dtype.written):
         fits = array.dtype.name == dtype.name
     else:
-        fits = True  # bfloat16 as uint16 too
+        fits = True  # this includes bfloat16 as uint16
     if not fits:
         known = array.dtype.name in DTYPES
         hint = " or uint16" if dtype.name == "bfloat16" else f"; pass dtype={array.dtype.name!r}" if known else ""
