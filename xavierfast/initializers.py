@@ -12,6 +12,7 @@ from typing import Any, Literal, SupportsIndex
 from . import kernels
 from ._core.dtypes import DTypeLike, resolve_dtype
 from ._core.fill import Array
+from ._core.rules import InitName
 from ._core.stream import Seed
 from ._core.validation import check_number, check_out, dtype_of_out
 from .table import Table
@@ -31,7 +32,7 @@ SQRT_2 = sqrt(2)
 
 
 def _draw(
-    init: str, shape: Shape | None, parameters: Mapping[str, Any], seed: Seed, name: str, dtype: DTypeLike | None,
+    init: InitName, shape: Shape | None, parameters: Mapping[str, Any], seed: Seed, name: str, dtype: DTypeLike | None,
     out: Any, layout: str | None, groups: int, fan_in: int | None, fan_out: int | None, threads: int | None,
 ) -> Array:  # fmt: skip
     """Make a Table of these arguments, and write its elements to a new array or to `out`."""

@@ -20,6 +20,7 @@ import numpy as np
 from . import kernels
 from ._core.dtypes import resolve_dtype
 from ._core.fill import Array
+from ._core.rules import InitName
 from ._core.validation import check_shape
 from .fans import fans
 from .table import Table
@@ -139,7 +140,7 @@ def _plain(value: Any) -> Any:
 
 
 def _initializer(
-    init: str, default: Any, axes: tuple[Axes, Axes, Axes] | None = None, **parameters: Any
+    init: InitName, default: Any, axes: tuple[Axes, Axes, Axes] | None = None, **parameters: Any
 ) -> Initializer:
     parameters = {name: _plain(value) for name, value in parameters.items()}
     Table((1, 1), init, seed=0, **parameters)  # raises errors here, where the arguments are given

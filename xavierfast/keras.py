@@ -17,6 +17,7 @@ without a copy; under a JAX distribution only local shards are computed.
 from math import prod
 from typing import Any
 
+from ._core.rules import InitName
 from ._core.stream import derive_key, resolve_seed
 from ._core.validation import check_shape
 from .fans import fans
@@ -34,7 +35,7 @@ __all__ = [
     "RandomUniform", "TruncatedNormal", "VarianceScaling",
 ]  # fmt: skip
 
-Drawn = tuple[str, dict[str, Any]]  # the core's initialiser and its parameters
+Drawn = tuple[InitName, dict[str, Any]]  # the core's initialiser and its parameters
 
 _registered = keras.saving.register_keras_serializable(package="xavierfast")
 
@@ -243,7 +244,7 @@ class RandomUniform(_Initializer, keras.initializers.RandomUniform):
 class _Normal(_Initializer):
     mean: Any
     stddev: Any
-    _init: str
+    _init: InitName
 
     def _draw(self, shape: tuple[int, ...]) -> Drawn:
         return self._init, {"mean": float(self.mean), "std": float(self.stddev)}

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._core.rules import InitName
 from .._core.stream import Seed
 from ..initializers import calculate_gain
 from ..table import Table
@@ -25,8 +26,8 @@ def seed_of(generator: torch.Generator | None) -> list[int]:
 
 
 def _fill(
-    tensor: Tensor, init: str, parameters: Mapping[str, Any], generator: torch.Generator | None, seed: Seed, name: str,
-    layout: str | None, threads: int | None,
+    tensor: Tensor, init: InitName, parameters: Mapping[str, Any], generator: torch.Generator | None, seed: Seed,
+    name: str, layout: str | None, threads: int | None,
 ) -> Tensor:  # fmt: skip
     """Fill a tensor from a Table of its shape and dtype."""
     if not isinstance(tensor, Tensor):
