@@ -99,6 +99,21 @@ def test_create_from_a_spec(folder):
     call("create", "model.safetensors", "--spec", "model.toml", "--seed", "3", code=3)
 
 
+def test_means_and_ranges(folder):
+    call("create", "gate.npy", "1Kx64", "--init", "uniform", "-p", "low=0", "-p", "high=1", "--seed", "7")
+    assert np.array_equal(np.load("gate.npy"), xf.uniform((1000, 64), low=0, high=1, seed=7))
+    shown = json.loads(call("show", "gate.npy", "--json"))["tensors"][0]
+    assert (shown["expected"]["mean"], shown["edges"]) == (0.5, [0.0, 1.0])
+    assert "beside the recipe's" in call("show", "gate.npy")
+    tensor = 'scale = {shape = [64], init = "normal", mean = 1.0, std = 0.02}'
+    (folder / "model.toml").write_text(f"[tensors]\n{tensor}\n")
+    call("create", "model.safetensors", "--spec", "model.toml", "--seed", "3")
+    call("verify", "model.safetensors")
+    expected = xf.Table(64, "normal", mean=1.0, std=0.02, seed=3, name="scale")
+    assert files.tables_of("model.safetensors") == {"scale": expected}
+    assert "takes bound, or low and high" in call("create", "x.npy", "9", "--init", "uniform", "-p", "low=0", code=2)
+
+
 def test_create_from_a_spec_in_json_with_a_seed_of_its_own(folder):
     spec = {"seed": 5, "tensors": {"w": "2Kix4"}, "rules": {"*": "he_normal"}}
     (folder / "model.json").write_text(json.dumps(spec))
