@@ -540,6 +540,16 @@ def test_the_largest_table():
         xf.Table((2**61,), "uniform")
 
 
+def test_describe_says_what_the_axes_of_a_convolution_are_taken_for():
+    text = xf.Table((64, 32, 3, 3), "he_normal", seed=0).describe()
+    assert "fan_in 6,144, fan_out 6,144" in text
+    assert "layout='oixy', the fans would be 288 and 576" in text
+    for keywords in ({"layout": "oihw"}, {"layout": "hwio"}, {"fan_in": 288, "fan_out": 576}):
+        assert "note" not in xf.Table((64, 32, 3, 3), "he_normal", seed=0, **keywords).describe()
+    assert "note" not in xf.Table((64, 32, 3, 3), "normal", seed=0).describe()
+    assert "note" not in xf.Table((3, 3, 3, 3), seed=0).describe()
+
+
 def test_the_recipe_of_each_shard():
     table = xf.Table((6, 5, 4), "normal", seed=1)
     parts = (

@@ -267,6 +267,15 @@ class Table:
             f"key         {self.key.hex()}, stream version {STREAM_VERSION}",
         ]
         whole = self._whole
+        if self._rule.uses_fans and len(whole) >= 4 and self._options == (None, 1, None, None) and 0 not in whole:
+            layout = "oi" + "xyz"[: len(whole) - 2].ljust(len(whole) - 2, "z")
+            fan_in, fan_out = fans(whole, layout)
+            if (fan_in, fan_out) != self._known_fans:
+                lines += [
+                    "note        without a layout the axes before the last two are the receptive field, as in Keras",
+                    f"            and JAX; in PyTorch's order, layout={layout!r}, the fans would be {fan_in:,} and "
+                    f"{fan_out:,}",
+                ]
         if self._rule.uses_fans and len(whole) == 2 and whole[0] >= 64 * whole[1] > 0:
             usual = 1 / math.sqrt(whole[1])
             lines += [
