@@ -97,7 +97,11 @@ def test_shapes(shape):
         (((5, 6), None, -2), ValueError, "groups must be at least 1"),
         (((5, 6), None, 1.5), TypeError, "groups must be an int"),
         (((5, 6), None, True), TypeError, "groups must be an int"),
-        (((5, 6), None, 4), ValueError, "groups must divide the outputs of the weight, 6, got 4"),
+        (
+            ((5, 6), None, 4),
+            ValueError,
+            r"the outputs of the weight, 6 \(the last axis, as there is no layout\), got 4",
+        ),
         (((5, -6),), ValueError, r"negative sizes, got \(5, -6\)"),
         (((5, 6.0),), TypeError, r"tuple of ints, got \(5, 6.0\)"),
         (((5, True),), TypeError, "tuple of ints"),

@@ -185,6 +185,7 @@ def test_defaults_to_the_dtype_of_jax():
     (lambda: xj.glorot_uniform()(7, (5, 5)), TypeError, "PRNG key"),
     (lambda: xj.normal()(KEY, 5, out_sharding=PartitionSpec("x")), ValueError, "needs the mesh of jax.set_mesh"),
     (lambda: xj.make_array(xf.Table(5, "normal", dtype="float64", seed=0)), ValueError, "needs jax_enable_x64"),
+    (lambda: xj.make_array((8, 4)), TypeError, "table must be a xavierfast.Table, got tuple"),
     (lambda: jax.jit(lambda key: xj.glorot_uniform()(key, (5,)))(KEY), ValueError, "in_axis must name axes"),
 ])  # fmt: skip
 def test_errors(call, error, match):

@@ -136,6 +136,22 @@ def test_means_are_those_of_the_core(ml_dtypes):
     same_bits(array(ranged), xf.uniform(1000, low=2.0, high=5.0, seed=0))
 
 
+def test_wrong_kinds_of_arguments():
+    with pytest.raises(TypeError, match=r"table must be a xavierfast\.Table, got str"):
+        xt.fill_(torch.empty(3), "x")
+    for out in (torch.empty(3), nn.Parameter(torch.empty(3))):
+        with pytest.raises(TypeError, match=r"or a buffer, got \w+: use the functions of xavierfast.torch"):
+            xf.uniform(out=out)
+        with pytest.raises(TypeError, match=r"or a buffer, got \w+: use the functions of xavierfast.torch"):
+            xf.Table((3, 1)).read((..., 0), out=out)
+    with pytest.raises(TypeError, match=r"out must hold float32 \(the dtype to fill\), got an array of float64"):
+        xf.Table((3, 1)).read(out=np.empty((3, 1)))
+    by_name, by_function = nn.Linear(3, 4), nn.Linear(3, 4)
+    xt.init_(by_name, "xavier_uniform", seed=0)
+    xt.init_(by_function, xf.xavier_uniform, seed=0)
+    assert torch.equal(by_name.weight, by_function.weight)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 def test_uniform_never_gives_its_upper_end(dtype):
     for a, b in ((0.0, 1.0), (-0.05, 0.05), (2.0, 5.0)):

@@ -79,6 +79,7 @@ def _fans(shape: tuple[int, ...], layout: str | None, groups: int) -> tuple[int,
             f"a shape needs at least two axes to have fans, got {shape!r}: pass fan_in= and fan_out=, or use "
             "uniform(bound=), normal(std=) or zeros"
         )
+    where = "" if layout else " (the last axis, as there is no layout)"
     if layout is None:
         layout = "x" * (len(shape) - 2) + "io"
     if not all("a" <= letter <= "z" for letter in layout):
@@ -95,7 +96,7 @@ def _fans(shape: tuple[int, ...], layout: str | None, groups: int) -> tuple[int,
         for wanted in ("i".__eq__, "o".__eq__, lambda letter: letter not in "iob")
     )
     if outputs % groups:
-        raise ValueError(f"groups must divide the outputs of the weight, {outputs}, got {groups}")
+        raise ValueError(f"groups must divide the outputs of the weight, {outputs}{where}, got {groups}")
     fan_in, fan_out = inputs * field, outputs * field // groups
     if max(fan_in, fan_out) >= 1 << 63:
         raise ValueError(f"fans must be less than 2**63, got those of the shape {shape!r:.80}")

@@ -42,7 +42,7 @@ def _draw(
         sizes, array, kind = shape, None, "float32" if dtype is None else dtype
     else:
         kind = dtype_of_out(out) if dtype is None else dtype
-        array = check_out(out, resolve_dtype(kind), shape)
+        array = check_out(out, resolve_dtype(kind), shape, can_choose=True)
         sizes = array.shape
     table = Table(
         sizes, init, seed=seed, name=name, dtype=kind, layout=layout, groups=groups, fan_in=fan_in, fan_out=fan_out,

@@ -83,6 +83,8 @@ def make_array(table: Table, sharding: Any = None) -> jax.Array:
     >>> bool((make_array(table, sharding) == np.asarray(table)).all())
     True
     """
+    if not isinstance(table, Table):
+        raise TypeError(f"table must be a xavierfast.Table, got {type(table).__name__}")
     if jax.dtypes.canonicalize_dtype(table.dtype) != table.dtype:
         raise ValueError(f"a JAX array of {table.dtype} needs jax_enable_x64, which is off: turn it on, or use float32")
     if sharding is None:

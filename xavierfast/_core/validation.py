@@ -82,14 +82,17 @@ def dtype_of_out(out: Any) -> Any:
     return out.dtype if out.dtype in NATIVE or out.dtype.name in DTYPES else "float32"
 
 
-def check_out(out: Any, dtype: DType, shape: Any) -> "Array":
-    """Check `out`, and return the array to fill in its memory."""
+def check_out(out: Any, dtype: DType, shape: Any, *, can_choose: bool = False) -> "Array":
+    """Check `out`, and return the array to fill in its memory; a caller who `can_choose` the dtype is told which."""
     array: Array = out
     if not isinstance(out, np.ndarray):
         try:
             array = np.asarray(memoryview(out))
         except (TypeError, ValueError):
-            raise TypeError(f"out must be a NumPy array or a buffer, got {type(out).__name__}") from None
+            kind = type(out)
+            is_torch = any(base.__module__.partition(".")[0] == "torch" for base in kind.__mro__)
+            way = ": use the functions of xavierfast.torch" if is_torch else ""
+            raise TypeError(f"out must be a NumPy array or a buffer, got {kind.__name__}{way}") from None
         if array.dtype.itemsize == 1:  # raw memory: a bytearray, an mmap, shared memory
             try:
                 array = array.view(dtype.bits)
@@ -102,7 +105,7 @@ def check_out(out: Any, dtype: DType, shape: Any) -> "Array":
     else:
         fits = True  # this includes bfloat16 as uint16
     if not fits:
-        known = array.dtype.name in DTYPES
+        known = can_choose and array.dtype.name in DTYPES
         hint = " or uint16" if dtype.name == "bfloat16" else f"; pass dtype={array.dtype.name!r}" if known else ""
         raise TypeError(f"out must hold {dtype.name} (the dtype to fill){hint}, got an array of {array.dtype}")
     if not array.dtype.isnative:

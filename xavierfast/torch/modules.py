@@ -34,7 +34,7 @@ class InitReport:
 
 def init_(
     module: torch.nn.Module,
-    rules: str | Mapping[str, Rule] | None = None,
+    rules: Rule | Mapping[str, Rule] | None = None,
     seed: Seed = 0,
     *,
     threads: int | None = None,
@@ -46,10 +46,11 @@ def init_(
     module : torch.nn.Module
         A module on the CPU. DTensors are filled shard by shard, with the bits of the whole tensor on any number of
         ranks. A parameter that several modules share is filled once, under its first name.
-    rules : str or mapping, optional
+    rules : str, function or mapping, optional
         By default each parameter is drawn as its module's own ``reset_parameters`` draws it. A mapping of patterns to
         rules, as in :func:`xavierfast.init`, takes precedence for the names that it matches. The name of an
-        initialiser, such as "xavier_uniform", is the rule for all parameters with two axes or more.
+        initialiser, such as "xavier_uniform", or the function of that name, is the rule for all parameters with two
+        axes or more.
     seed
         As in :func:`xavierfast.xavier_uniform`.
     threads : int, optional
@@ -142,13 +143,13 @@ def _storage_of(tensor: Tensor) -> int:
 
 
 def _ruled(
-    parameters: Mapping[str, Tensor], rules: str | Mapping[str, Rule] | None, seed: Seed, left: Mapping[str, str]
+    parameters: Mapping[str, Tensor], rules: Rule | Mapping[str, Rule] | None, seed: Seed, left: Mapping[str, str]
 ) -> dict[str, Table]:
     """The Tables, by name, of the parameters that a rule matches."""
     if rules is None:
         return {}
-    of_weights = isinstance(rules, str)
-    pairs = check_rules({"*": rules} if isinstance(rules, str) else rules)
+    of_weights = isinstance(rules, str) or callable(rules)
+    pairs = check_rules({"*": rules} if of_weights else rules)
     tables, used = {}, set()
     for name, parameter in parameters.items():
         match = first_match(name, pairs)
@@ -166,7 +167,7 @@ def _ruled(
 
 def materialize_(
     module: torch.nn.Module,
-    rules: str | Mapping[str, Rule] | None = None,
+    rules: Rule | Mapping[str, Rule] | None = None,
     seed: Seed = 0,
     *,
     threads: int | None = None,

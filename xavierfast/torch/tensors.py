@@ -112,6 +112,8 @@ def fill_(tensor: Tensor, table: Table, *, threads: int | None = None) -> Tensor
     """
     if not isinstance(tensor, Tensor):
         raise TypeError(f"tensor must be a torch.Tensor, got {type(tensor).__name__}")
+    if not isinstance(table, Table):
+        raise TypeError(f"table must be a xavierfast.Table, got {type(table).__name__}")
     if tuple(tensor.shape) != table.shape or dtype_of(tensor) != table.dtype_name:
         raise ValueError(f"tensor and table must agree, got {tensor.dtype} {tuple(tensor.shape)} and {table!r}")
     if tensor.is_meta:
