@@ -219,7 +219,6 @@ FAULTS = [
         "axes[-1][1:] == (size * memory_stride, size * stride)",
         "axes[-1][1] == size * memory_stride",
     ),
-    ("no clamp of 8-bit values", "np.clip(block, -limit, limit, out=block)", "block"),
     ("a negative id of several is not wrapped", "part[part < 0] += item.length", "pass"),
     (
         "a name without its length",

@@ -114,8 +114,11 @@ def _strided_work(
 
 
 def _cast_work(sampler: Sampler, out: Array, position: int, strides: Strides, gather: Gather | None) -> Work:
-    """The work for a one-byte dtype: blocks of float32 that fit into a cache, clamped and cast."""
-    memory_strides, limit = tuple(4 * step for step in c_strides(out.shape)), sampler.dtype.largest
+    """The work for a one-byte dtype: blocks of float32 that fit into a cache, and are cast.
+
+    No value is beyond the largest number of the dtype, since distributions refuse parameters that could give one.
+    """
+    memory_strides = tuple(4 * step for step in c_strides(out.shape))
 
     def work(begin: int, end: int) -> None:
         rows = out.reshape(-1) if out.flags.c_contiguous else out.flat
@@ -124,7 +127,7 @@ def _cast_work(sampler: Sampler, out: Array, position: int, strides: Strides, ga
             start = kernels.address(block) - 4 * first  # where element 0 would be
             single = _strided_work(sampler, start, out.shape, memory_strides, position, strides, gather, block)
             single(first, first + block.size)
-            rows[first : first + block.size] = np.clip(block, -limit, limit, out=block)
+            rows[first : first + block.size] = block
 
     return work
 
