@@ -70,7 +70,8 @@ class Distribution:
 @lru_cache(maxsize=1024)
 def _draw(kind: type, distribution: Distribution, dtype: DType) -> Draw:
     """``distribution.draw``; `kind` tells equal tuples of different distributions apart."""
-    return distribution.draw(dtype)
+    draw: Draw = kernels.in_default_fp_environment(distribution.draw, dtype)
+    return draw
 
 
 def _check_scale(what: str, scale: float, extent: float, dtype: DType, mean: float = 0.0) -> None:

@@ -6,7 +6,7 @@ LeCun, Bottou, Orr and Mueller (1998), "Efficient backprop", section 4.6.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from functools import lru_cache
 from math import isnan, sqrt
 from numbers import Complex, Real
 from types import MappingProxyType
@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from .. import kernels
 from .distributions import Constant, Distribution, Normal, RandomConstant, TruncatedNormal, Uniform, UniformRange
 from .validation import check_number
 
@@ -51,8 +52,7 @@ class Fans(NamedTuple):
     is_complex: bool = False
 
 
-@dataclass(frozen=True)
-class Rule:
+class Rule(NamedTuple):
     """An initialiser: its parameters with their defaults, and the distribution that parameters and fans give.
 
     A rule that `uses_fans` passes them to `distribution` as the first argument.
@@ -74,6 +74,22 @@ class Rule:
             missing = next(name for name, value in complete.items() if value is REQUIRED)
             raise TypeError(f"{self.name} needs {missing}=, which was not given")
         return complete
+
+    def drawn(self, fans: Fans | None, complete: Mapping[str, Any]) -> Distribution:
+        """The distribution of completed parameters and, for a rule that uses them, of fans."""
+        if fans is None:
+            return self.distribution(**complete)  # which computes nothing
+        try:
+            return _of_fans(self.name, fans, *complete.values())
+        except TypeError:  # also for a parameter that cannot be hashed, which the rule itself refuses
+            return self.distribution(fans, **complete)
+
+
+# Types tell True from 1. No sign of a zero is lost, since a gain or a scale of 0 gives zeros whatever its sign.
+@lru_cache(maxsize=1024, typed=True)
+def _of_fans(name: str, fans: Fans, *parameters: Any) -> Distribution:
+    distribution: Distribution = kernels.in_default_fp_environment(RULES[name].distribution, fans, *parameters)
+    return distribution
 
 
 def _scaled(kind: str, gain: float, mode: str, fans: Fans) -> Distribution:
