@@ -25,7 +25,7 @@ CASES = {
 }
 
 
-CANARY = 77  # each byte of memory that is to be left alone
+CANARY = 77  # the value of each byte that a draw must not write
 
 
 def draw(name, shape, **keywords):

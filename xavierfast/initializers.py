@@ -12,7 +12,7 @@ from typing import Any, Literal, SupportsIndex
 from . import kernels
 from ._core.dtypes import DTypeLike, resolve_dtype
 from ._core.fill import Array
-from ._core.rules import InitName
+from ._core.rules import SQRT_2, InitName
 from ._core.stream import Seed
 from ._core.validation import check_number, check_out, dtype_of_out
 from .table import Table
@@ -27,8 +27,6 @@ __all__ = [
 Shape = SupportsIndex | Sequence[SupportsIndex]
 Mode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
 Kind = Literal["uniform", "normal", "truncated_normal"]
-
-SQRT_2 = sqrt(2)
 
 
 def _draw(

@@ -177,7 +177,7 @@ def test_whoever_is_giving_names_is_let_finish(tmp_path, name, monkeypatch):
 
 
 def test_somebody_finishes_meanwhile(tmp_path):
-    """A stranger's file of this name, and what describes it, stay as they are."""
+    """A file of this name that another program wrote stays as it is, and so does what describes it."""
     path = tmp_path / "t.npy"
     theirs = undisturbed(tmp_path / "theirs", "t.npy", small(8))
     shutil.rmtree(tmp_path / "theirs")
@@ -200,7 +200,7 @@ def test_somebody_finishes_meanwhile(tmp_path):
 
 
 def test_the_partial_is_another_by_now(tmp_path):
-    """What is published under the name is what was written, not what somebody put in its place."""
+    """The file published under the name is the one written, not one that another program put in its place."""
     path, partial = tmp_path / "t.npy", tmp_path / "t.npy.partial"
 
     def progress(done, total):

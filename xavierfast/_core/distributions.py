@@ -88,7 +88,7 @@ def _check_scale(what: str, scale: float, extent: float, dtype: DType, mean: flo
 
 def _check_real(dtype: DType) -> None:
     if dtype.is_complex:
-        raise ValueError(f"complex values have the mean 0: give {dtype.name} a bound or a standard deviation alone")
+        raise ValueError(f"complex values have the mean 0: give {dtype.name} only a bound or a standard deviation")
 
 
 class Constant(NamedTuple("Constant", [("value", complex)]), Distribution):

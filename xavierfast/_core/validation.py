@@ -100,11 +100,8 @@ def check_out(out: Any, dtype: DType, shape: Any, *, can_choose: bool = False) -
             except ValueError:
                 asked = "a multiple of" if shape is None else f"{check_shape(shape)} of"
                 raise ValueError(f"out must hold {asked} {dtype.name}, got {array.nbytes} contiguous bytes") from None
-    if dtype.is_small or (array.dtype is not dtype.written and array.dtype != dtype.written):
-        fits = array.dtype.name == dtype.name
-    else:
-        fits = True  # this includes bfloat16 as uint16
-    if not fits:
+    # The first comparison is the quick one, and also accepts bfloat16 as uint16.
+    if not ((not dtype.is_small and array.dtype == dtype.written) or array.dtype.name == dtype.name):
         known = can_choose and array.dtype.name in DTYPES
         hint = " or uint16" if dtype.name == "bfloat16" else f"; pass dtype={array.dtype.name!r}" if known else ""
         raise TypeError(f"out must hold {dtype.name} (the dtype to fill){hint}, got an array of {array.dtype}")
