@@ -1,124 +1,189 @@
-"""Capture the calls of torch's own initialisers: ``fast_init``, for code that stays as it is."""
+"""Capture draws wherever they are asked for: ``fast_init``, for code that stays as it is.
+
+Code reaches torch's samplers in many ways: by functions of ``torch.nn.init``, imported by name or replaced by a
+library's own, by methods of tensors, by ``torch.randn``. All end in a few operations of torch's dispatcher, where a
+TorchDispatchMode sees them. Two functions are caught before that, as their operations no longer tell what was asked
+for: ``kaiming_uniform_``, by a TorchFunctionMode, and ``trunc_normal_``, a loop of operations, by a patch of its inner
+function.
+"""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from .._core.dtypes import DTYPES
-from .._core.stream import Seed, resolve_seed
+from .._core.stream import Seed, derive_key, resolve_seed
 from .._core.validation import check_threads
-from .functions import kaiming_normal_, kaiming_uniform_, normal_, seed_of, trunc_normal_, uniform_
-from .tensors import dtype_of, local_part
+from .draws import Draws, Stream, agreed_seed, draws_in_force
+from .functions import kaiming_uniform_, normal_, trunc_normal_, uniform_
+from .tensors import can_fill
 
-__all__ = ["Sampling", "can_fill", "fast_init"]
+__all__ = ["Modes", "capturing", "fast_init", "reseed"]
 
-
-# The samplers that a TorchFunctionMode sees. torch.nn.init's xavier_* call these too; trunc_normal_ is patched below.
-_SAMPLERS: dict[Any, Callable[..., Tensor]] = {
-    torch.nn.init.uniform_: uniform_,
-    torch.nn.init.normal_: normal_,
-    torch.nn.init.kaiming_uniform_: kaiming_uniform_,
-    torch.nn.init.kaiming_normal_: kaiming_normal_,
-    Tensor.uniform_: uniform_,
-    Tensor.normal_: normal_,
+aten = torch.ops.aten
+_IN_PLACE = {aten.uniform_.default: uniform_, aten.normal_.default: normal_}
+# Operations that make a tensor: the operation that makes it empty, and the draw that fills it.
+_NEW = {
+    aten.rand.default: (aten.empty.memory_format, uniform_),
+    aten.randn.default: (aten.empty.memory_format, normal_),
+    aten.rand_like.default: (aten.empty_like.default, uniform_),
+    aten.randn_like.default: (aten.empty_like.default, normal_),
 }
 
 
-def can_fill(tensor: Any) -> bool:
-    """Whether this is a strided tensor with elements in this process's CPU memory, of a dtype that we fill."""
-    if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or dtype_of(tensor) not in DTYPES:
-        return False
-    part = local_part(tensor)[0]
-    plain = type(part).__torch_dispatch__ is Tensor.__torch_dispatch__
-    return plain and part.device.type == "cpu" and part.numel() > 0
+def _is_ours(fill: Any, tensor: Any) -> bool:
+    """Whether our function draws what torch's operation draws: on complex tensors torch's uniform fills a square."""
+    return can_fill(tensor) and not (fill is uniform_ and tensor.is_complex())
 
 
-class Sampling(TorchFunctionMode):
-    """Redirect samplers to our kernels.
+class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Let our functions make the draws of torch's operations; hand all other operations to the Draws in force."""
 
-    `sample` gets our function, the tensor and the arguments; `see` gets the tensors of all other in-place calls.
-    """
+    def __init__(self, modes: "Modes", draws: Draws) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.modes, self.draws = modes, draws
 
-    def __init__(self, sample: Callable[..., Tensor], see: Callable[[Tensor], None] | None = None) -> None:
-        super().__init__()
-        self.sample = sample
-        self.see = see
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if kwargs.get("generator") is None:
+            if func in _IN_PLACE and _is_ours(_IN_PLACE[func], args[0]):
+                return _IN_PLACE[func](*args)
+            if func is aten.normal.float_float:
+                mean, std, *size = args
+                tensor = aten.empty.memory_format(*size, **{k: v for k, v in kwargs.items() if k != "generator"})
+                return normal_(tensor, mean, std) if _is_ours(normal_, tensor) else func(*args, **kwargs)
+            if func in _NEW:
+                make, fill = _NEW[func]
+                tensor = make(*args, **kwargs)
+                return fill(tensor) if _is_ours(fill, tensor) else func(*args, **kwargs)
+        return self.draws.operate(self.modes, func, args, kwargs)
+
+
+class _Functions(TorchFunctionMode):
+    """Let our ``kaiming_uniform_`` take the place of torch's."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
-        name = getattr(func, "__name__", "")
-        if not name.endswith("_") or name.startswith("__") or name in ("requires_grad_", "share_memory_", "detach_"):
-            return func(*args, **kwargs)
-        tensor = args[0] if args else kwargs.get("tensor", kwargs.get("self"))
-        ours = _SAMPLERS.get(func)
-        if ours is not None and kwargs.get("generator") is None and can_fill(tensor):
-            rest = {key: value for key, value in kwargs.items() if key not in ("tensor", "self", "generator")}
-            if func in (Tensor.uniform_, Tensor.normal_):  # where a and b have the names from and to
-                rest = {{"from": "a", "to": "b"}.get(key, key): value for key, value in rest.items()}
-            return self.sample(ours, tensor, *args[1:], **rest)
-        if self.see is not None and isinstance(tensor, Tensor):
-            self.see(tensor)
+        # torch's function asks about whatever object has its name in torch.nn.init, which a library may have replaced.
+        if func is torch.nn.init.kaiming_uniform_ and kwargs.get("generator") is None:
+            tensor = kwargs.get("tensor", args[0] if args else None)
+            if can_fill(tensor):
+                given = {key: kwargs[key] for key in ("a", "mode", "nonlinearity") if key in kwargs}
+                return kaiming_uniform_(tensor, *args[1:], **given)
         return func(*args, **kwargs)
 
-    def __enter__(self) -> "Sampling":
-        _patch(+1)
-        _modes.active = [*getattr(_modes, "active", ()), self]
-        super().__enter__()  # type: ignore[no-untyped-call]
-        return self
 
-    def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)  # type: ignore[no-untyped-call]
-        _modes.active = _modes.active[:-1]
-        _patch(-1)
+class Modes:
+    """Both modes. A handler of one of them, in which they are suspended, may enter them again."""
+
+    def __init__(self, draws: Draws) -> None:
+        self.functions, self.operations = _Functions(), _Operations(self, draws)
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        with self.functions, self.operations:
+            yield
 
 
-_modes = threading.local()
 _patched = 0
 _patch_lock = threading.Lock()
 _torch_trunc_normal_ = torch.nn.init._no_grad_trunc_normal_
 
 
-def _patch(step: int) -> None:
-    """Count the active modes up or down, and patch ``trunc_normal_`` while there are any.
-
-    ``torch.nn.init.trunc_normal_`` bypasses TorchFunctionMode, so its inner function is replaced by one that consults
-    the mode of the calling thread.
-    """
-    global _patched
-    with _patch_lock:
-        _patched += step
-        torch.nn.init._no_grad_trunc_normal_ = _trunc_normal if _patched else _torch_trunc_normal_
-
-
 def _trunc_normal(
     tensor: Tensor, mean: float, std: float, a: float, b: float, generator: torch.Generator | None = None
 ) -> Tensor:
-    active = getattr(_modes, "active", ())
-    if not active or generator is not None or not can_fill(tensor):
+    """The inner function of ``torch.nn.init.trunc_normal_``, for threads with and without Draws in force."""
+    if draws_in_force.get() is None or generator is not None or not can_fill(tensor) or tensor.is_complex():
         return _torch_trunc_normal_(tensor, mean, std, a, b, generator)
     with torch._C.DisableTorchFunction():
-        return active[-1].sample(trunc_normal_, tensor, mean, std, a, b)  # type: ignore[no-any-return]
+        return trunc_normal_(tensor, mean, std, a, b)
+
+
+@contextmanager
+def _patch() -> Iterator[None]:
+    """Patch the inner function of ``trunc_normal_`` while any thread captures draws."""
+    global _patched
+    with _patch_lock:
+        _patched += 1
+        torch.nn.init._no_grad_trunc_normal_ = _trunc_normal
+    try:
+        yield
+    finally:
+        with _patch_lock:
+            _patched -= 1
+            if not _patched:
+                torch.nn.init._no_grad_trunc_normal_ = _torch_trunc_normal_
+
+
+def _devices() -> list[int]:
+    return list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+
+
+def reseed(seed: int | tuple[int, ...], name: str) -> None:
+    """Seed torch's own generators, for operations that are not draws of ours, such as ``randperm``."""
+    number = int.from_bytes(derive_key(seed, name)[:8], "little")
+    torch.default_generator.manual_seed(number)
+    for device in _devices():
+        torch.cuda.default_generators[device].manual_seed(number)
+
+
+@contextmanager
+def capturing(draws: Draws) -> Iterator[None]:
+    """Put Draws in force, and torch's generators back to their state at the end."""
+    modes = Modes(draws)
+    with torch.random.fork_rng(_devices()), _patch():
+        token = draws_in_force.set(draws)
+        try:
+            with modes.entered():
+                yield
+        finally:
+            draws_in_force.reset(token)
+
+
+class _Numbered(Draws):
+    """Draws whose names are their numbers."""
+
+    def __init__(self, seed: Seed, threads: int | None) -> None:
+        self.given = seed is not None
+        self.seed = resolve_seed(agreed_seed() if seed is None else seed)
+        self.threads, self.drawn = threads, 0
+        self.agreed: dict[Any, Seed] = {}  # for each mesh, if no seed was given
+
+    def stream(self, tensor: Tensor, init: str, parameters: Mapping[str, Any]) -> Stream:
+        seed: Seed = self.seed
+        mesh = getattr(tensor, "device_mesh", None)
+        if mesh is not None and not self.given:
+            if mesh not in self.agreed:
+                self.agreed[mesh] = agreed_seed(None, tensor)
+            seed = self.agreed[mesh]
+        self.drawn += 1
+        return Stream(seed, str(self.drawn - 1), self.threads)
 
 
 @contextmanager
 def fast_init(seed: Seed = None, *, threads: int | None = None) -> Iterator[None]:
     """Draw the weights of all models that are built within this context by our kernels; their code stays as it is.
 
-    For CPU tensors of floats, our functions replace ``torch.nn.init.uniform_``, ``normal_``, ``trunc_normal_``,
-    ``xavier_*``, ``kaiming_*`` and the tensors' own ``uniform_`` and ``normal_``, with the distributions that torch
-    documents. Everything else passes through, and so do calls that are given a generator.
+    Every uniform and normal draw on a CPU tensor of floats is ours, in whatever way the code asks for it: by the
+    functions of ``torch.nn.init``, or those of a library that wraps or replaces them; by ``Tensor.uniform_`` and
+    ``normal_``; by ``torch.rand``, ``randn``, ``rand_like``, ``randn_like`` and ``normal``; by the functions of
+    ``xavierfast.torch``. The distributions are those that torch documents. Draws that are given a generator go to
+    torch. All other random functions, such as ``randperm``, use torch's generator, which is seeded from `seed` within
+    the context and gets its former state back at the end: the same code gives the same model, whatever was drawn
+    before.
 
     Parameters
     ----------
     seed
         As in :func:`xavierfast.xavier_uniform`; by default taken from torch's generator, which ``torch.manual_seed``
-        sets. Draw n, counted from 0, has the name "n", so the same code gives the same model. For values that do not
-        depend on the order of construction use :func:`init_`.
+        sets. Draw n, counted from 0, has the name "n". For values that do not depend on the order of construction use
+        :func:`init_`.
     threads : int, optional
         As in :func:`xavierfast.xavier_uniform`.
 
@@ -129,15 +194,11 @@ def fast_init(seed: Seed = None, *, threads: int | None = None) -> Iterator[None
     >>> bool(model.weight.abs().max() <= 300**-0.5)
     True
     """
+    if torch.compiler.is_compiling():
+        raise RuntimeError("fast_init cannot be compiled: build the model outside of the function that torch compiles")
     if threads is not None:
         check_threads(threads)
-    seed = resolve_seed(seed_of(None) if seed is None else seed)
-    drawn = 0
-
-    def sample(ours: Callable[..., Tensor], tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        nonlocal drawn
-        drawn += 1
-        return ours(tensor, *args, seed=seed, name=str(drawn - 1), threads=threads, **kwargs)
-
-    with Sampling(sample):
+    draws = _Numbered(seed, threads)
+    with capturing(draws):
+        reseed(draws.seed, "torch's generator")
         yield

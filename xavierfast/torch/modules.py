@@ -1,8 +1,15 @@
-"""Fill whole modules by name: ``init_`` fills the parameters, ``materialize_`` first gives them memory."""
+"""Fill whole modules by name: ``init_`` fills the parameters, ``materialize_`` first gives them memory.
 
+Each parameter is filled by the first of these that exists for it: a rule; the code with which its model initialises
+itself; the ``reset_parameters`` of its layer. While such code runs, its draws are captured, and each takes the stream
+of the parameter that it fills.
+"""
+
+import inspect
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,32 +18,42 @@ from torch import Tensor
 
 from .._core.dtypes import DTYPES
 from .._core.stream import Seed, resolve_seed
+from .._core.validation import check_threads
 from ..model import Rule, check_rules, first_match
 from ..table import Table
-from .capture import Sampling, can_fill
-from .tensors import dtype_of, fill_, layout_of, local_part
+from .capture import Modes, capturing, reseed
+from .draws import Draws, Stream, agreed_seed
+from .layers import layer_fans
+from .names import Memory, Named, children, named_layers, named_tensors
+from .tensors import advise_huge_pages, dtype_of, fill_, local_part
 
 __all__ = ["InitReport", "init_", "materialize_"]
+
+MAX_LINES = 20  # of parameters that a warning lists
 
 
 @dataclass
 class InitReport:
-    """The result of :func:`init_`: by parameter name, how it was `filled`, or why it was `left` as it was."""
+    """The result of :func:`init_`: by name, how each tensor was `filled`, why it was `left` as it was, and `notes` on
+    rules that rarely suit the tensor. It is the same on all ranks."""
 
     filled: dict[str, str] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         width = max(map(len, [*self.filled, *self.left]), default=0)
         lines = [f"{name:{width}}  {how}" for name, how in self.filled.items()]
-        return "\n".join(lines + [f"{name:{width}}  NOT FILLED: {why}" for name, why in self.left.items()])
+        lines += [f"{name:{width}}  NOT FILLED: {why}" for name, why in self.left.items()]
+        return "\n".join(lines + [f"{name:{width}}  NOTE: {note}" for name, note in self.notes.items()])
 
 
 def init_(
     module: torch.nn.Module,
     rules: Rule | Mapping[str, Rule] | None = None,
-    seed: Seed = 0,
+    seed: Seed = None,
     *,
+    prefix: str = "",
     threads: int | None = None,
 ) -> InitReport:
     """Fill all parameters of a module, each from the stream of its qualified name.
@@ -45,14 +62,22 @@ def init_(
     ----------
     module : torch.nn.Module
         A module on the CPU. DTensors are filled shard by shard, with the bits of the whole tensor on any number of
-        ranks. A parameter that several modules share is filled once, under its first name.
+        ranks. A parameter that several modules share is filled once, under its first name. Names are those of the
+        module without wrappers: ``torch.compile``, activation checkpoints, DDP and FSDP do not change them.
     rules : str, function or mapping, optional
-        By default each parameter is drawn as its module's own ``reset_parameters`` draws it. A mapping of patterns to
-        rules, as in :func:`xavierfast.init`, takes precedence for the names that it matches. The name of an
-        initialiser, such as "xavier_uniform", or the function of that name, is the rule for all parameters with two
-        axes or more.
+        By default each parameter is drawn as its model's own code draws it: the ``_init_weights`` of transformers'
+        models and of models like them, the ``init_weights`` or ``init_states`` of timm's, torchtitan's and others', and
+        where these leave a parameter, the ``reset_parameters`` of its layer. A mapping of patterns to rules, as in
+        :func:`xavierfast.init`, takes precedence for the names that it matches. The name of an initialiser, such as
+        "xavier_uniform", or the function of that name, is the rule for all parameters with two axes or more. The fans
+        for rules are those of the layer: groups, transposed convolutions, packed and stacked matrices are known. The
+        row `padding_idx` of an embedding is zero after any rule.
     seed
-        As in :func:`xavierfast.xavier_uniform`.
+        As in :func:`xavierfast.xavier_uniform`; by default taken from torch's generator, which ``torch.manual_seed``
+        sets. If there are DTensors, the first rank's is sent to all ranks.
+    prefix : str
+        Stands before all names, with its dot: ``init_(stage, seed=0, prefix="layers.3.")`` fills a part of a model as
+        :func:`init_` of the whole model fills it.
     threads : int, optional
         As in :func:`xavierfast.xavier_uniform`.
 
@@ -60,116 +85,28 @@ def init_(
     -------
     InitReport
         How each parameter was filled. A warning also lists the parameters that were not filled: those on meta, of ints
-        or without elements, and those that no rule matches and no ``reset_parameters`` touches.
+        or without elements, and those that no rule matches and no code of the model fills.
 
     Examples
     --------
     >>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.LayerNorm(4))
     >>> print(init_(model, "xavier_uniform", seed=0))
     0.weight  Table((4, 3), 'xavier_uniform', seed=0, name='0.weight', layout='oi')
-    0.bias    uniform_(a=-0.5773502691896258, b=0.5773502691896258)
+    0.bias    uniform(low=-0.5773502691896258, high=0.5773502691896258)
     1.weight  by its module
     1.bias    by its module
     """
-    seed = resolve_seed(seed)
-    report = InitReport()
-    parameters = dict(module.named_parameters())
-    places = {}
-    for name, parameter in parameters.items():
-        reason = _why_not(parameter)
-        if reason:
-            report.left[name] = reason
-        else:
-            places[_storage_of(parameter)] = name
-    ruled = _ruled(parameters, rules, seed, report.left)
-    temporaries: Counter[str] = Counter()
-    owner = ""
-
-    def name_of(tensor: Tensor) -> str:
-        """The parameter's name, or a numbered name for a part of a parameter or for a module's temporary tensor."""
-        if not can_fill(tensor):
-            return ""
-        name = places.get(_storage_of(tensor), "")
-        if name and parameters[name].shape == tensor.shape:
-            return name
-        within = name or f"{owner}."
-        temporaries[within] += 1
-        return f"{within}[{temporaries[within] - 1}]"
-
-    def see(tensor: Tensor) -> None:
-        name = places.get(_storage_of(tensor), "") if can_fill(tensor) else ""
-        if name and name not in ruled:
-            report.filled.setdefault(name, "by its module")
-
-    def sample(ours: Callable[..., Tensor], tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        name = name_of(tensor)
-        if name in ruled:
-            return tensor
-        given = [*map(repr, args), *(f"{key}={value!r}" for key, value in kwargs.items())]
-        report.filled[name.split("[")[0]] = f"{ours.__name__}({', '.join(given)})"
-        return ours(tensor, *args, seed=seed, name=name, threads=threads, **kwargs)
-
-    with Sampling(sample, see):
-        for owner, part in reversed(list(module.named_modules())):  # noqa: B007, name_of reads it
-            reset = getattr(part, "reset_parameters", None) or getattr(part, "_reset_parameters", None)
-            if reset is not None and any(True for _ in part.parameters()):
-                reset()
-    for name, table in ruled.items():
-        fill_(parameters[name], table, threads=threads)
-        report.filled[name] = repr(table)
-    report.filled = {name: report.filled[name] for name in parameters if name in report.filled}
-    for name in parameters.keys() - report.filled.keys() - report.left.keys():
-        report.left[name] = "no rule matches it, and no reset_parameters touches it"
-    report.left = {name: report.left[name] for name in parameters if name in report.left}
-    if report.left:
-        warnings.warn(f"init_ left {len(report.left)} parameters as they were\n{report}", stacklevel=2)
+    report = _init(module, rules, seed, prefix, threads, {})
+    _warn("init_", "parameters", report)
     return report
-
-
-def _why_not(tensor: Tensor) -> str:
-    if tensor.is_meta:
-        return "it is on meta: use materialize_"
-    if not tensor.numel():
-        return "it has no elements"
-    if dtype_of(tensor) not in DTYPES:
-        return f"it holds {tensor.dtype}"
-    part = local_part(tensor)[0]
-    return "" if part.device.type == "cpu" else f"it is on {part.device}: initialise, then move"
-
-
-def _storage_of(tensor: Tensor) -> int:
-    """The address of the memory that a tensor views, which identifies a parameter even as ``.data`` or a slice."""
-    return local_part(tensor)[0].untyped_storage().data_ptr()
-
-
-def _ruled(
-    parameters: Mapping[str, Tensor], rules: Rule | Mapping[str, Rule] | None, seed: Seed, left: Mapping[str, str]
-) -> dict[str, Table]:
-    """The Tables, by name, of the parameters that a rule matches."""
-    if rules is None:
-        return {}
-    of_weights = isinstance(rules, str) or callable(rules)
-    pairs = check_rules({"*": rules} if of_weights else rules)
-    tables, used = {}, set()
-    for name, parameter in parameters.items():
-        match = first_match(name, pairs)
-        if match is None or name in left or (of_weights and parameter.ndim < 2):
-            continue
-        pattern, rule = match
-        used.add(pattern)
-        keywords = {"dtype": dtype_of(parameter), "layout": layout_of(parameter.ndim), **rule}
-        tables[name] = Table(tuple(parameter.shape), seed=seed, name=name, **keywords)
-    unused = [pattern for pattern, _ in pairs if pattern not in used]
-    if unused:
-        raise ValueError(f"each rule must match a parameter, got {', '.join(map(repr, unused))} that match none first")
-    return tables
 
 
 def materialize_(
     module: torch.nn.Module,
     rules: Rule | Mapping[str, Rule] | None = None,
-    seed: Seed = 0,
+    seed: Seed = None,
     *,
+    prefix: str = "",
     threads: int | None = None,
 ) -> InitReport:
     """Allocate CPU memory for a module that was built on the meta device, and fill it.
@@ -179,14 +116,14 @@ def materialize_(
     module : torch.nn.Module
         A module on the meta device. Its parameters may be DTensors, as FSDP2's ``fully_shard`` and tensor parallelism
         make them: each rank then holds and computes only its own shards. Tied parameters stay tied.
-    rules, seed, threads
+    rules, seed, prefix, threads
         As in :func:`init_`.
 
     Returns
     -------
     InitReport
-        The report of :func:`init_`. Only the module knows the values of buffers that no ``reset_parameters`` fills:
-        floating-point ones then hold NaN, and a warning lists them; those of other dtypes hold 0.
+        The report of :func:`init_`. Parameters and buffers whose values only the module's constructor computes are in
+        `left`, and a warning lists them: those of floats hold NaN, all others 0.
 
     Examples
     --------
@@ -197,22 +134,354 @@ def materialize_(
     >>> model.weight.device
     device(type='cpu')
     """
+    _check_module(module)
     first: dict[int, tuple[torch.nn.Module, str]] = {}
     tied = []
     for part in module.modules():
         for name, parameter in part._parameters.items():
             if parameter is not None and first.setdefault(id(parameter), (part, name)) != (part, name):
                 tied.append((part, name, first[id(parameter)]))
-    meta = [name for name, buffer in module.named_buffers() if buffer.is_meta]
+    layers = list(named_layers(module, prefix))
+    meta = {name for kind in ("_parameters", "_buffers")
+            for name, found in named_tensors(layers, kind).items() if found.tensor.is_meta}  # fmt: skip
     module.to_empty(device="cpu")
     for part, name, (owner, original) in tied:
         part._parameters[name] = owner._parameters[original]
-    buffers = {name: buffer for name, buffer in module.named_buffers() if name in meta}
-    with torch.no_grad():
-        for buffer in buffers.values():
-            buffer.fill_(float("nan") if buffer.is_floating_point() else 0)
-    report = init_(module, rules, seed, threads=threads)
-    hollow = [name for name, buffer in buffers.items() if buffer.is_floating_point() and buffer.isnan().any()]
-    if hollow:
-        warnings.warn(f"materialize_ cannot know what these buffers held: {', '.join(hollow)}", stacklevel=2)
+    hollow = {}
+    for kind in ("_parameters", "_buffers"):
+        for name, found in named_tensors(layers, kind).items():
+            if name in meta:
+                _fill_with_nan(found.tensor)
+                hollow[name] = found
+    report = _init(module, rules, seed, prefix, threads, hollow)
+    _warn("materialize_", "parameters or buffers", report)
     return report
+
+
+def _fill_with_nan(tensor: Tensor) -> None:
+    """Replace what a tensor's memory held before: what is never filled must not look like values."""
+    with torch.no_grad():
+        advise_huge_pages(local_part(tensor)[0])
+        tensor.fill_(float("nan") if tensor.is_floating_point() or tensor.is_complex() else 0)
+
+
+def _check_module(module: Any) -> None:
+    if not isinstance(module, torch.nn.Module):
+        raise TypeError(f"module must be a torch.nn.Module, got {type(module).__name__}")
+
+
+def _warn(function: str, tensors: str, report: InitReport) -> None:
+    if report.left:
+        lines = [f"{name}: {why}" for name, why in report.left.items()]
+        lines[MAX_LINES:] = [f"and {len(lines) - MAX_LINES:,} more"] if len(lines) > MAX_LINES else []
+        warnings.warn(f"{function} left {len(report.left):,} {tensors} unfilled: {'; '.join(lines)}", stacklevel=3)
+    for name, note in report.notes.items():
+        warnings.warn(f"{name}: {note}", stacklevel=3)
+
+
+def _init(
+    module: torch.nn.Module, rules: Rule | Mapping[str, Rule] | None, seed: Seed, prefix: str, threads: int | None,
+    hollow: Mapping[str, Named],
+) -> InitReport:  # fmt: skip
+    """The body of ``init_``; `hollow` are the tensors that ``materialize_`` has just given memory."""
+    _check_module(module)
+    if not isinstance(prefix, str):
+        raise TypeError(f"prefix must be a str, got {prefix!r}")
+    if threads is not None:
+        check_threads(threads)
+    layers = list(named_layers(module, prefix))
+    parameters, buffers = named_tensors(layers, "_parameters"), named_tensors(layers, "_buffers")
+    seed = resolve_seed(agreed_seed(None, *(p.tensor for p in parameters.values())) if seed is None else seed)
+    report = InitReport()
+    for name, found in parameters.items():
+        if reason := _why_not(found.tensor):
+            report.left[name] = reason
+    memory = Memory({name: p.tensor for name, p in (parameters | buffers).items()})
+    first = memory.first  # of the parameters with the same memory
+    own = {name: found for name, found in parameters.items() if name not in report.left and first[name] == name}
+    tables = _tables(own, rules, seed)
+    unusable = {id(found.layer) for found in parameters.values() if tuple(found.tensor.shape) == (0,)}
+    code = _OwnCode(layers, memory, seed, threads, tables, unusable)
+    for name, table in tables.items():
+        fill_(parameters[name].tensor, table, threads=threads)
+    with torch.no_grad(), capturing(code):
+        code.run(prefix, module)
+    _zero_padding(layers, code.filled)
+    now = named_tensors(layers, "_parameters") | named_tensors(layers, "_buffers")
+    for name in [*parameters, *(name for name in buffers if name in hollow)]:
+        if name in report.left:
+            continue
+        if first[name] in code.filled:
+            report.filled[name] = code.filled[first[name]]
+        elif name not in now or now[name].tensor is not (parameters | buffers)[name].tensor:
+            report.filled[name] = "by its module, which replaced it"
+        elif name in parameters and id(parameters[name].layer) in unusable:
+            report.left[name] = "its layer's code needs another parameter of the layer, which has no elements"
+        elif name in parameters:
+            report.left[name] = (
+                "no rule matches it, and neither its model's code nor its layer's reset_parameters fills it"
+            )
+        else:
+            report.left[name] = "a buffer that only its module's constructor computes"
+    report.left = {name: report.left[name] for name in [*parameters, *buffers] if name in report.left}
+    report.notes = {name: note for name, table in tables.items() for note in table._notes()[:1]}
+    return report
+
+
+def _why_not(tensor: Tensor) -> str:
+    if tensor.is_meta:
+        return "it is on meta: use materialize_"
+    if not tensor.numel():
+        return f"it has no elements{': DeepSpeed has partitioned it' if hasattr(tensor, 'ds_shape') else ''}"
+    if dtype_of(tensor) not in DTYPES:
+        return f"it holds {tensor.dtype}"
+    return "" if tensor.device.type == "cpu" else f"it is on {tensor.device}: initialise, then move"
+
+
+def _tables(parameters: Mapping[str, Named], rules: Rule | Mapping[str, Rule] | None, seed: Seed) -> dict[str, Table]:
+    """The Tables, by name, of the parameters that a rule matches."""
+    if rules is None:
+        return {}
+    of_weights = isinstance(rules, str) or callable(rules)
+    pairs = check_rules({"*": rules} if of_weights else rules)
+    tables, used = {}, set()
+    for name, (tensor, layer, own) in parameters.items():
+        match = first_match(name, pairs)
+        if match is None or (of_weights and tensor.ndim < 2):
+            continue
+        pattern, rule = match
+        used.add(pattern)
+        shape = tuple(tensor.shape)
+        fans = {} if "layout" in rule else layer_fans(layer, own, shape)
+        tables[name] = Table(shape, seed=seed, name=name, **{"dtype": dtype_of(tensor), **fans, **rule})
+    unused = [pattern for pattern, _ in pairs if pattern not in used]
+    if unused:
+        raise ValueError(f"each rule must match a parameter, got {', '.join(map(repr, unused))} that match none first")
+    return tables
+
+
+def _zero_padding(layers: list[tuple[str, torch.nn.Module]], filled: Mapping[str, str]) -> None:
+    """Zero the row `padding_idx` of all embeddings that were filled; of a DTensor, on the ranks that hold it."""
+    for name, layer in layers:
+        if not isinstance(layer, torch.nn.Embedding | torch.nn.EmbeddingBag) or layer.padding_idx is None:
+            continue
+        if f"{name}weight" not in filled:
+            continue
+        part, index = local_part(layer.weight)
+        row = layer.padding_idx
+        if index is not ...:
+            row = row - index[0].start if index[0].start <= row < index[0].stop else -1
+        if row >= 0:
+            with torch.no_grad():
+                part[row].zero_()
+
+
+# ---- the code of models and layers
+
+
+def _takes(function: Any, count: int) -> bool:
+    """Whether a function can be called with `count` positional arguments and needs no more."""
+    if not callable(function):
+        return False
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    required = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    return len(positional) >= count and len(required) <= count and all(p in positional for p in required)
+
+
+def _recipe_of_all(layer: torch.nn.Module) -> Callable[[], Any] | None:
+    """The method with which a model initialises all that is in it: of timm, torchtitan, MMEngine and many others."""
+    for method in ("init_weights", "init_states"):
+        if _takes(getattr(layer, method, None), 0):
+            return getattr(layer, method)  # type: ignore[no-any-return]
+    return None
+
+
+def _recipe_of_each(layer: torch.nn.Module) -> Callable[[torch.nn.Module], Any] | None:
+    """The method with which a model initialises one layer at a time: of transformers, and of models like nanoGPT."""
+    method = getattr(layer, "_init_weights", None)
+    return method if _takes(method, 1) else None
+
+
+def _is_pretrained(layer: torch.nn.Module) -> bool:
+    return any(base.__name__ == "PreTrainedModel" for base in type(layer).__mro__)
+
+
+class _OwnCode(Draws):
+    """Run the code of a model and of its layers, and give its draws the streams of the parameters that they fill.
+
+    The model's own code comes first, and the defaults of layers then fill what it has left. So each parameter is drawn
+    once, and yet ends as it does where layers come first: if the model's code reads or changes a tensor that it has not
+    written before, the tensor's default is made at that moment.
+    """
+
+    def __init__(
+        self, layers: list[tuple[str, torch.nn.Module]], memory: Memory, seed: int | tuple[int, ...],
+        threads: int | None, tables: Mapping[str, Table], unusable: set[int],
+    ) -> None:  # fmt: skip
+        self.layers, self.memory, self.seed, self.threads = layers, memory, seed, threads
+        self.filled = {name: repr(table) for name, table in tables.items()}
+        # Code runs in phases: it may write what no earlier phase has written. Rules come before all.
+        self.written = dict.fromkeys(tables, 0)
+        self.phase, self.phases = 1, 1
+        self.owner = ""
+        self.temporaries: Counter[str] = Counter()
+        self.unusable = unusable  # layers without elements in a parameter, whose code cannot run
+        self.done: set[int] = set()  # layers whose defaults have been made
+
+    # ---- what runs
+
+    def run(self, name: str, module: torch.nn.Module) -> None:
+        with _without_marks(module):
+            self._run(name, module, None)
+        lacking = set()
+        for tensor in self.memory.tensors:
+            if tensor not in self.written:
+                lacking |= {tensor[: i + 1] for i, letter in enumerate(tensor) if letter == "."} | {name}
+        for layer_name, layer in self.layers:
+            if layer_name in lacking:
+                self.default(layer_name, layer)
+
+    def _run(self, name: str, layer: torch.nn.Module, recipe: Callable[[torch.nn.Module], Any] | None) -> None:
+        """Run the model's own code for a module and all below it; `recipe` is that of a model that holds it."""
+        if _is_pretrained(layer):
+            recipe = _recipe_of_each(layer)
+        elif recipe is None:
+            whole = _recipe_of_all(layer)
+            if whole is not None:
+                with self.owned_by(name):
+                    whole()
+                return
+            recipe = _recipe_of_each(layer)
+        for child_name, child in children(name, layer):
+            self._run(child_name, child, recipe)
+        if recipe is not None and id(layer) not in self.unusable:
+            with self.owned_by(name):
+                recipe(layer)
+
+    def default(self, name: str, layer: torch.nn.Module) -> None:
+        """Let a layer fill by its ``reset_parameters`` what has not been written yet."""
+        reset = getattr(layer, "reset_parameters", None) or getattr(layer, "_reset_parameters", None)
+        if not _takes(reset, 0) or id(layer) in self.done or id(layer) in self.unusable:
+            return
+        self.done.add(id(layer))
+        before = self.phase
+        self.phases += 1
+        self.phase = self.phases
+        with self.owned_by(name):
+            reset()  # type: ignore[misc]
+        self.phase = before
+
+    @contextmanager
+    def owned_by(self, name: str) -> Iterator[None]:
+        """Name temporary tensors after a layer; seed torch's generators, so that they do not depend on other layers."""
+        before = self.owner
+        self.owner = name
+        reseed(self.seed, f"{name}[torch's generator]")
+        yield
+        self.owner = before
+
+    # ---- what it does
+
+    def stream(self, tensor: Tensor, init: str, parameters: Mapping[str, Any]) -> Stream | None:
+        name, whole = self.memory.find(tensor)
+        if name and not self._may_change(name, whole):
+            return None
+        if name and whole:
+            self.filled[name] = f"{init}({', '.join(f'{key}={value!r}' for key, value in parameters.items())})"
+        elif name:
+            self.filled.setdefault(name, "by its module")
+        stream = name
+        if not (name and whole):  # a part of a parameter, or a temporary tensor
+            within = name or self.owner
+            stream = f"{within}[{self.temporaries[within]}]"
+            self.temporaries[within] += 1
+        return Stream(self.seed, stream, self.threads)
+
+    def may_write(self, tensor: Tensor) -> bool:
+        name, whole = self.memory.find(tensor)
+        if name and not self._may_change(name, whole):
+            return False
+        if name:
+            self.filled.setdefault(name, "by its module")
+        return True
+
+    def operate(self, mode: Modes, func: Any, args: Any, kwargs: Any) -> Any:
+        if func.is_view:
+            return func(*args, **kwargs)
+        changed = _changed(func, args, kwargs)
+        for tensor in _tensors((args, kwargs)):
+            name, whole = self.memory.find(tensor)
+            if not name:
+                continue
+            if not any(tensor is other for other in changed):
+                self._make_default(name, mode)
+            elif not self._may_change(name, whole and func.overloadpacket in OVERWRITES, mode):
+                return tensor
+            elif whole and func.overloadpacket in OVERWRITES:
+                self.filled[name] = "by its module"
+            elif self.filled.setdefault(name, "by its module") != "by its module":
+                self.filled[name] = self.filled[name].removesuffix(CHANGED) + CHANGED
+        return func(*args, **kwargs)
+
+    def _may_change(self, name: str, overwrites: bool, mode: Modes | None = None) -> bool:
+        """Whether code may write to a tensor now; if so, it is noted as written."""
+        if self.written.get(name, self.phase) < self.phase:
+            return False
+        if not overwrites:
+            self._make_default(name, mode)
+        self.written[name] = self.phase
+        return True
+
+    def _make_default(self, name: str, mode: Modes | None) -> None:
+        """Let the layers that hold a tensor fill it, outer ones first, if it has not been written."""
+        if name in self.written:
+            return
+        with nullcontext() if mode is None else mode.entered():
+            for layer_name, layer in self.layers:
+                if name.startswith(layer_name):
+                    self.default(layer_name, layer)
+
+
+aten = torch.ops.aten
+# Operations that write all elements of their first argument and read none of them.
+OVERWRITES = {
+    aten.fill_, aten.zero_, aten.copy_, aten.random_, aten.bernoulli_, aten.exponential_, aten.geometric_,
+    aten.cauchy_, aten.log_normal_, aten.normal_, aten.uniform_,
+}  # fmt: skip
+CHANGED = ", then changed by its module"
+
+
+def _changed(func: Any, args: Any, kwargs: Any) -> list[Any]:
+    """The tensors that an operation writes to."""
+    changed = []
+    for i, argument in enumerate(func._schema.arguments):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            given = args[i] if i < len(args) else kwargs.get(argument.name)
+            changed += list(_tensors((given,)))
+    return changed
+
+
+def _tensors(values: Any) -> Iterator[Tensor]:
+    """The tensors among arguments and in lists of them."""
+    for value in values.values() if isinstance(values, dict) else values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, list | tuple | dict):
+            yield from _tensors(value)
+
+
+@contextmanager
+def _without_marks(module: torch.nn.Module) -> Iterator[None]:
+    """Take away the marks of transformers on tensors that were loaded, which its functions leave as they are."""
+    marked = [t for t in [*module.parameters(), *module.buffers()] if getattr(t, "_is_hf_initialized", False)]
+    for tensor in marked:
+        del tensor._is_hf_initialized  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        for tensor in marked:
+            tensor._is_hf_initialized = True  # type: ignore[attr-defined]

@@ -3,7 +3,6 @@
 import ctypes
 import mmap
 import sys
-from string import ascii_lowercase
 from typing import Any
 
 import torch
@@ -13,8 +12,9 @@ from .._core.dtypes import DTYPES, resolve_dtype
 from .._core.fill import Array
 from .._core.validation import check_out
 from ..table import Table
+from .draws import draws_in_force
 
-__all__ = ["as_array", "dtype_of", "fill_", "layout_of", "local_part"]
+__all__ = ["advise_huge_pages", "as_array", "can_fill", "dtype_of", "fill_", "local_part"]
 
 # Bytes. Touching new memory in pages of 4 KiB takes longer than filling it; NumPy too asks for huge pages from here on.
 HUGE_PAGES_MIN_BYTES = 1 << 22
@@ -26,9 +26,18 @@ def dtype_of(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def layout_of(ndim: int) -> str | None:
-    """PyTorch's layout of a weight: output, input, receptive field; None for fewer than two axes."""
-    return "oi" + ascii_lowercase.replace("i", "").replace("o", "").replace("b", "")[: ndim - 2] if ndim > 1 else None
+def can_fill(tensor: Any) -> bool:
+    """Whether this is a strided tensor with elements in CPU memory, of a dtype that we fill.
+
+    For a DTensor the answer is the same on all ranks: a rank's own part may be empty.
+    """
+    if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or dtype_of(tensor) not in DTYPES:
+        return False
+    placements = getattr(tensor, "placements", ())
+    if tensor.device.type != "cpu" or not tensor.numel() or any(placement.is_partial() for placement in placements):
+        return False
+    part = tensor.to_local() if placements else tensor  # type: ignore[attr-defined]
+    return type(part).__torch_dispatch__ is Tensor.__torch_dispatch__
 
 
 def local_part(tensor: Tensor) -> tuple[Tensor, Any]:
@@ -63,8 +72,7 @@ def as_array(tensor: Tensor) -> Array:
     if dtype not in DTYPES:
         raise TypeError(f"a tensor to fill must hold one of {', '.join(DTYPES)}, got {tensor.dtype}")
     tensor = tensor.detach()
-    if tensor.nbytes >= HUGE_PAGES_MIN_BYTES and tensor.is_contiguous():
-        _advise_huge_pages(tensor)
+    advise_huge_pages(tensor)
     if dtype == "bfloat16":
         return tensor.view(torch.uint16).numpy()
     if tensor.itemsize == 1:
@@ -72,8 +80,10 @@ def as_array(tensor: Tensor) -> Array:
     return tensor.numpy()
 
 
-def _advise_huge_pages(tensor: Tensor) -> None:
-    """Ask Linux for pages of 2 MiB for the part of the memory that has not been touched yet."""
+def advise_huge_pages(tensor: Tensor) -> None:
+    """Ask Linux for pages of 2 MiB for that part of a large tensor's memory that has not been touched yet."""
+    if tensor.nbytes < HUGE_PAGES_MIN_BYTES or not tensor.is_contiguous():
+        return
     madvise = getattr(ctypes.CDLL(None), "madvise", None) if sys.platform == "linux" else None
     if madvise is not None:
         begin = -(-tensor.data_ptr() // PAGE) * PAGE
@@ -118,6 +128,9 @@ def fill_(tensor: Tensor, table: Table, *, threads: int | None = None) -> Tensor
         raise ValueError(f"tensor and table must agree, got {tensor.dtype} {tuple(tensor.shape)} and {table!r}")
     if tensor.is_meta:
         raise ValueError("a tensor to fill must have memory, got one on meta: use materialize_ for modules")
+    draws = draws_in_force.get()
+    if draws is not None and not draws.may_write(tensor):
+        return tensor
     part, index = local_part(tensor)
     table.read(index, check_out(as_array(part), resolve_dtype(table.dtype_name), None), threads=threads)
     torch.autograd.graph.increment_version(part)
