@@ -36,11 +36,6 @@ _NEW = {
 }
 
 
-def _is_ours(fill: Any, tensor: Any) -> bool:
-    """Whether our function draws what torch's operation draws: on complex tensors torch's uniform fills a square."""
-    return can_fill(tensor) and not (fill is uniform_ and tensor.is_complex())
-
-
 class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Let our functions make the draws of torch's operations; hand all other operations to the Draws in force."""
 
@@ -51,16 +46,16 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if kwargs.get("generator") is None:
-            if func in _IN_PLACE and _is_ours(_IN_PLACE[func], args[0]):
+            if func in _IN_PLACE and can_fill(args[0]):
                 return _IN_PLACE[func](*args)
             if func is aten.normal.float_float:
                 mean, std, *size = args
                 tensor = aten.empty.memory_format(*size, **{k: v for k, v in kwargs.items() if k != "generator"})
-                return normal_(tensor, mean, std) if _is_ours(normal_, tensor) else func(*args, **kwargs)
+                return normal_(tensor, mean, std) if can_fill(tensor) else func(*args, **kwargs)
             if func in _NEW:
                 make, fill = _NEW[func]
                 tensor = make(*args, **kwargs)
-                return fill(tensor) if _is_ours(fill, tensor) else func(*args, **kwargs)
+                return fill(tensor) if can_fill(tensor) else func(*args, **kwargs)
         return self.draws.operate(self.modes, func, args, kwargs)
 
 
@@ -72,7 +67,7 @@ class _Functions(TorchFunctionMode):
         # torch's function asks about whatever object has its name in torch.nn.init, which a library may have replaced.
         if func is torch.nn.init.kaiming_uniform_ and kwargs.get("generator") is None:
             tensor = kwargs.get("tensor", args[0] if args else None)
-            if can_fill(tensor):
+            if can_fill(tensor) and not tensor.is_complex():  # of which torch fills a square, and ours a disk
                 given = {key: kwargs[key] for key in ("a", "mode", "nonlinearity") if key in kwargs}
                 return kaiming_uniform_(tensor, *args[1:], **given)
         return func(*args, **kwargs)

@@ -73,9 +73,9 @@ def _fill(
         part, index = local_part(tensor)
         with torch.no_grad():
             part.copy_(torch.from_numpy(table.read(index, threads=threads)))
-    if mean and has_elements:
+    if mean and has_elements:  # torch adds it to both parts
         with torch.no_grad():
-            tensor.add_(mean)
+            tensor.add_(complex(mean, mean))
     return tensor
 
 
@@ -181,7 +181,12 @@ def kaiming_normal_(
 
 
 def _kaiming(a: Number, mode: str, nonlinearity: str) -> dict[str, Any]:
-    return {"gain": calculate_gain(nonlinearity, _plain(a)), "mode": mode.lower() if isinstance(mode, str) else mode}
+    return {"gain": _gain(nonlinearity, a), "mode": mode.lower() if isinstance(mode, str) else mode}
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _gain(nonlinearity: str, a: Number) -> float:
+    return calculate_gain(nonlinearity, _plain(a))
 
 
 def _is_empty(tensor: Any) -> bool:
@@ -198,6 +203,8 @@ def uniform_(
 ) -> Tensor:  # fmt: skip
     """``torch.nn.init.uniform_``: uniform on [a, b); b is never drawn. Parameters as in :func:`xavier_uniform_`.
 
+    Both parts of complex numbers are uniform on [a, b), as in torch.
+
     Examples
     --------
     >>> x = uniform_(torch.empty(10_000), 2, 3, seed=0)
@@ -206,6 +213,9 @@ def uniform_(
     """
     if not a <= b:
         raise ValueError(f"a must be at most b, got {a!r} and {b!r}")
+    if isinstance(tensor, Tensor) and tensor.is_complex():
+        uniform_(torch.view_as_real(tensor.detach()), a, b, generator, seed=seed, name=name, threads=threads)
+        return tensor
     return _fill(tensor, "uniform", {"low": a, "high": b}, generator, seed, name, layout, threads)
 
 
@@ -311,12 +321,12 @@ def zeros_(
 
 @torch.library.custom_op("xavierfast::fill_", mutates_args=("tensor",))
 def _fill_op(
-    tensor: Tensor, init: str, numbers: str, values: list[float], mode: str, seed: str, name: str,
+    tensor: Tensor, init: str, numbers: str, values: list[float], fan_mode: str, seed: str, name: str,
     layout: str | None, threads: int | None, groups: int, transposed: bool,
 ) -> None:  # fmt: skip
     parameters: dict[str, Any] = dict(zip(numbers.split(","), values, strict=True))
-    if mode:
-        parameters["mode"] = mode
+    if fan_mode:
+        parameters["mode"] = fan_mode
     _fill(tensor, init, parameters, None, json.loads(seed), name, layout, threads, groups, transposed)  # type: ignore[arg-type]
 
 

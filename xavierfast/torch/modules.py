@@ -253,7 +253,11 @@ def _tables(parameters: Mapping[str, Named], rules: Rule | Mapping[str, Rule] | 
         used.add(pattern)
         shape = tuple(tensor.shape)
         fans = {} if "layout" in rule else layer_fans(layer, own, shape)
-        tables[name] = Table(shape, seed=seed, name=name, **{"dtype": dtype_of(tensor), **fans, **rule})
+        try:
+            tables[name] = Table(shape, seed=seed, name=name, **{"dtype": dtype_of(tensor), **fans, **rule})
+        except (TypeError, ValueError) as error:
+            error.add_note(f"for the parameter {name!r}")
+            raise
     unused = [pattern for pattern, _ in pairs if pattern not in used]
     if unused:
         raise ValueError(f"each rule must match a parameter, got {', '.join(map(repr, unused))} that match none first")

@@ -1,6 +1,7 @@
 """PyTorch tensors as memory: strided, sharded over a mesh, of any dtype that a Table can have."""
 
 import ctypes
+import json
 import mmap
 import sys
 from typing import Any
@@ -124,6 +125,10 @@ def fill_(tensor: Tensor, table: Table, *, threads: int | None = None) -> Tensor
         raise TypeError(f"tensor must be a torch.Tensor, got {type(tensor).__name__}")
     if not isinstance(table, Table):
         raise TypeError(f"table must be a xavierfast.Table, got {type(table).__name__}")
+    if torch.compiler.is_compiling():
+        with torch.no_grad():
+            _fill_from_recipe(tensor.detach(), _recipe_of(table), threads)
+        return tensor
     if tuple(tensor.shape) != table.shape or dtype_of(tensor) != table.dtype_name:
         raise ValueError(f"tensor and table must agree, got {tensor.dtype} {tuple(tensor.shape)} and {table!r}")
     if tensor.is_meta:
@@ -135,3 +140,21 @@ def fill_(tensor: Tensor, table: Table, *, threads: int | None = None) -> Tensor
     table.read(index, check_out(as_array(part), resolve_dtype(table.dtype_name), None), threads=threads)
     torch.autograd.graph.increment_version(part)
     return tensor
+
+
+# ---- within torch.compile: one opaque operation, which the compiler does not look into
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _recipe_of(table: Table) -> str:
+    return json.dumps(table.recipe)
+
+
+@torch.library.custom_op("xavierfast::fill_from_recipe", mutates_args=("tensor",))
+def _fill_from_recipe(tensor: Tensor, recipe: str, threads: int | None) -> None:
+    fill_(tensor, Table.from_recipe(json.loads(recipe)), threads=threads)
+
+
+@_fill_from_recipe.register_fake
+def _(tensor: Tensor, recipe: str, threads: int | None) -> None:
+    return None
