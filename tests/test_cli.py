@@ -411,7 +411,7 @@ def test_a_terminal_without_columns():
 def test_a_fifo_is_no_spec():
     os.mkfifo("spec.toml")
     error = call("create", "m.safetensors", "--spec", "spec.toml", code=3, timeout=60)
-    assert "spec.toml: what is in the way is no regular file" in error
+    assert "spec.toml: is a named pipe, not a regular file" in error
 
 
 def test_too_little_memory():

@@ -1,8 +1,10 @@
 """What is in the way of a table on disk stays as it is: files, leftovers, folders, symlinks and pipes."""
 
+import contextlib
 import json
 import os
 import re
+import socket
 
 import pytest
 from file_support import FORMATS, SHARD, SHARDED, Stop, contents, middle, small, undisturbed, unfinished, whole
@@ -100,19 +102,31 @@ def test_the_sidecar_of_a_removed_table(tmp_path):
     assert contents(tmp_path) == before
 
 
+NAMES = ["t.npy", "t.npy.partial", "t.npy.recipe.json", "t.npy.partial.recipe.json"]
+
+
+def make_socket(path):
+    with socket.socket(socket.AF_UNIX) as server, contextlib.chdir(path.parent):  # a socket's path is short
+        server.bind(path.name)
+
+
 @pytest.mark.parametrize("force", [False, True])
-@pytest.mark.parametrize("name", ["t.npy", "t.npy.partial", "t.npy.recipe.json", "t.npy.partial.recipe.json"])
-def test_a_folder_in_the_way(tmp_path, name, force):
-    (tmp_path / name).mkdir()
-    with pytest.raises(OSError, match="no regular file"):
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("make", "kind"), [(os.mkdir, "a folder"), (os.mkfifo, "a named pipe"), (make_socket, "a device or a socket")]
+)
+def test_only_files_can_be_replaced(tmp_path, name, force, make, kind):
+    make(tmp_path / name)
+    with pytest.raises(FileExistsError) as caught:
         create(tmp_path / "t.npy", small(), force=force)
+    final = "replaces only files and symlinks" in str(caught.value)
+    assert final == ("partial" not in name)
+    assert f"is {kind}" in str(caught.value)
+    assert caught.value.filename == name
     assert os.listdir(tmp_path) == [name]
 
 
 # ---- symlinks and pipes
-
-
-NAMES = ["t.npy", "t.npy.partial", "t.npy.recipe.json", "t.npy.partial.recipe.json"]
 
 
 @pytest.mark.parametrize("dangling", [False, True])

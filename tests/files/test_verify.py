@@ -238,5 +238,5 @@ def test_nothing_to_verify(tmp_path):
         with pytest.raises(FileNotFoundError, match="unfinished"):
             call(path)
     path.mkdir()
-    with pytest.raises(OSError, match="no regular file"):
+    with pytest.raises(OSError, match="is a folder, not a regular file"):
         verify(path)

@@ -27,10 +27,12 @@ from ..table import Table
 from .blocks import BLOCK, Buffers, Pieces, Progress, Span, differences, for_each, read_piece, recompute
 from .formats import FormatError, Image, Tables, format_of_path, named, tables_from_recipes, write_image
 from .posix import (
+    Kind,
     exists,
     fallocate,
     folder_of,
     is_open,
+    kind_of,
     move,
     open_file,
     pwrite,
@@ -81,7 +83,7 @@ class _Target:
 
     def refuse_publisher(self, folder: int) -> None:
         """Raise BlockingIOError while the process that renamed this file is still renaming the others of its plan."""
-        if exists(folder, self.name) == "a file":
+        if kind_of(folder, self.name) is Kind.FILE:
             with suppress(FileNotFoundError, PermissionError):
                 fd = open_file(folder, self.name, os.O_RDONLY)
                 try:
@@ -202,17 +204,24 @@ class _Plan:
         """
         beside = [name for name in (self.index, self.sidecar, self.superseded) if name]
         for name in [target.name for target in self.targets] + beside:
-            found = exists(folder, name)
-            if found == "no regular file" or (found and not self.force and not self._same_sidecar(folder, name)):
-                raise FileExistsError(EEXIST, f"{found} is there, and only force replaces it", name)
+            kind = kind_of(folder, name)
+            if kind is Kind.NOTHING:
+                continue
+            if kind not in (Kind.FILE, Kind.SYMLINK):
+                raise FileExistsError(EEXIST, f"is {kind.value}, and force=True replaces only files and symlinks", name)
+            if not self.force and not self._same_sidecar(folder, name):
+                state = "already exists" if kind is Kind.FILE else "already exists as a symlink"
+                raise FileExistsError(EEXIST, f"{state}; pass force=True to replace it", name)
 
     def refuse_unfinished(self, folder: int) -> None:
         """Raise FileExistsError for files that an earlier creation has left, unless `force` allows their removal."""
         for name in [target.partial for target in self.targets] + [self.file]:
-            found = exists(folder, name)
-            if found and not (self.force and found == "a file"):
-                message = "an unfinished table: resume it, or begin again by force" if found == "a file" else found
-                raise FileExistsError(EEXIST, f"what is there is {message}", name)
+            kind = kind_of(folder, name)
+            if kind not in (Kind.NOTHING, Kind.FILE):
+                raise FileExistsError(EEXIST, f"is {kind.value} in the place of an unfinished table; remove it", name)
+            if kind is Kind.FILE and not self.force:
+                message = "an unfinished table exists: call resume() to finish it, or pass force=True to start over"
+                raise FileExistsError(EEXIST, message, name)
 
     def _same_sidecar(self, folder: int, name: str) -> bool:
         """Whether `name` is the sidecar that a removed table left behind, with the recipe of the new table."""
