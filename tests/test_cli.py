@@ -151,9 +151,9 @@ def test_parts_in_any_order():
     assert "128.00 kB" in call(*part, "--rows", "500:1_000")
     call(*part, "--shard", "1/4")
     assert "unfinished" in call("verify", "items.npy", code=3)
-    call("finish", "items.npy")
+    call("resume", "items.npy")
     assert np.array_equal(np.load("items.npy"), xf.xavier_uniform((1000, 64), seed=7))
-    assert "finished" in call("finish", "items.npy", code=3)
+    assert "finished" in call("resume", "items.npy", code=3)
 
 
 def test_dry_run_tells_and_leaves_nothing(folder):
@@ -360,7 +360,7 @@ def test_a_bar_on_a_terminal_and_silence_in_a_pipe():
 
 
 def test_help_and_version():
-    for command in ([], ["create"], ["finish"], ["verify"], ["show"]):
+    for command in ([], ["create"], ["resume"], ["verify"], ["show"]):
         assert "Usage" in call(*command, "--help")
     assert call("--version") == f"xavierfast {xf.__version__}, level {xf.level}\n"
 

@@ -76,7 +76,8 @@ def run() -> None:
 
 # ---- options
 
-TABLE, MODEL, PART = "Of one table", "Of a model", "Of a part"
+# Titles of the groups of options in the help.
+TABLE, MODEL, PART = "Options for one table", "Options for a model", "Options for a part of a file"
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")]
@@ -240,8 +241,8 @@ def create(
 ) -> None:
     """Write a table, or the tables of a model, to disk.
 
-    The file is called PATH.partial until it is complete. After a crash or a full disk, finish it by the same command
-    with --resume, or by xavierfast finish PATH.
+    The file is called PATH.partial until it is complete. After a crash or a full disk, finish it with the same command
+    and --resume, or with xavierfast resume PATH.
 
     xavierfast create items.npy 10Mx128 --dtype bfloat16 --seed 7 --name items
 
@@ -262,7 +263,9 @@ def create(
         if part and not has_seed:
             raise ValueError("all who write parts of one table need the same seed: give --seed")
         if part and resume:
-            raise ValueError("a part is written again without --resume; xavierfast finish fills what is missing")
+            raise ValueError(
+                "--resume cannot be combined with --rows or --shard: xavierfast resume completes the parts"
+            )
         if dry_run:
             found = files.estimate(path, tables, max_shard_size=most, force=force, sync=sync, threads=threads)
             _print_estimate(path, found, as_json)
@@ -276,7 +279,7 @@ def create(
                 nbytes = files.create(path, tables, force=force, **part, **shared)
             else:
                 nbytes = sum(table.nbytes for table in files.tables_of(path).values())
-        done = "part written, which finish completes" if part else "written"
+        done = "part written; xavierfast resume completes the file" if part else "written"
         _print_created(path, nbytes, done, written, perf_counter() - begin, quiet, as_json)
 
 
@@ -365,7 +368,7 @@ def _print_created(
 
 
 @app.command(epilog=EPILOG)
-def finish(
+def resume(
     path: Annotated[str, typer.Argument(help="The file's final name, without .partial.")],
     sync: Sync = True,
     threads: Threads = None,
@@ -454,7 +457,7 @@ def show(
     """Measure a table: mean, standard deviation, extremes and histogram, beside the values that its recipe predicts."""
     with _reporting():
         with _progress(path, quiet or as_json) as progress:
-            found = files.inspect(path, tensor=tensor, sample=sample, threads=threads, progress=progress)
+            found = files.measure(path, tensor=tensor, sample=sample, threads=threads, progress=progress)
         if plot is not None:
             from .propagation.plots import plot_histogram
 
@@ -462,69 +465,69 @@ def show(
                 raise ValueError(f"a plot is of one tensor, got {len(found)}: choose one with --tensor")
             plot_histogram(found[0], plot)
         if as_json:
-            print(json.dumps({"path": path, "tensors": [_figures_for_json(figures) for figures in found]}))
+            print(json.dumps({"path": path, "tensors": [_stats_for_json(stats) for stats in found]}))
         elif not quiet:
             console = Console(highlight=False, soft_wrap=True)
             if not console.is_terminal:
                 console.width = 200  # a pipe has no edge to wrap at
             if len(found) == 1:
-                _print_figures(console, found[0])
+                _print_stats(console, found[0])
             else:
                 console.print(_summary(found))
 
 
-def _figures_for_json(figures: files.Figures) -> dict[str, Any]:
-    table = figures.table
+def _stats_for_json(stats: files.TensorStats) -> dict[str, Any]:
+    table = stats.table
     expected = None if table is None else {
         "fan_in": table.fan_in, "fan_out": table.fan_out, "bound": table.bound, "mean": to_json(table.mean),
         "std": table.std, "recipe": table.recipe,
     }  # fmt: skip
-    fields = {name: getattr(figures, name) for name in ("name", "shape", "dtype", "nbytes", "count")}
-    measured = {name: to_json(getattr(figures, name)) for name in ("mean", "std", "low", "high")}
-    return {**fields, **measured, "histogram": figures.histogram, "edges": figures.edges, "expected": expected}
+    fields = {name: getattr(stats, name) for name in ("name", "shape", "dtype", "nbytes", "count")}
+    measured = {name: to_json(getattr(stats, name)) for name in ("mean", "std", "low", "high")}
+    return {**fields, **measured, "histogram": stats.histogram, "edges": stats.edges, "expected": expected}
 
 
-def _print_figures(console: Console, figures: files.Figures) -> None:
-    table = figures.table
+def _print_stats(console: Console, stats: files.TensorStats) -> None:
+    table = stats.table
     if table is not None:
         console.print(escape(_printable(table.describe())))
     else:
-        shape = f"{figures.shape} of {figures.dtype}, {figures.nbytes:,} bytes"
-        console.print(escape(_printable(f"{figures.name or 'tensor'} {shape}, no recipe")))
-    if not figures.count:
+        shape = f"{stats.shape} of {stats.dtype}, {stats.nbytes:,} bytes"
+        console.print(escape(_printable(f"{stats.name or 'tensor'} {shape}, no recipe")))
+    if not stats.count:
         console.print("measured    nothing: it holds no numbers")
         return
-    chance = figures.std / sqrt(figures.count)
-    console.print(f"measured    {figures.count:,} numbers")
-    beside = f", {figures.mean - table.mean:+.3e} beside the recipe's" if table is not None and table.mean.real else ""
-    console.print(f"  mean      {figures.mean:+.3e}{beside}, of which chance explains {chance:.1e}")
-    beside = "" if table is None else f", {figures.std / table.std:.6f} of the recipe's" if table.std else ""
-    console.print(f"  std       {figures.std:.9g}{beside}")
-    console.print(f"  extremes  {figures.low:.9g} to {figures.high:.9g}")
-    if figures.low == figures.high:
+    chance = stats.std / sqrt(stats.count)
+    console.print(f"measured    {stats.count:,} numbers")
+    beside = f", {stats.mean - table.mean:+.3e} beside the recipe's" if table is not None and table.mean.real else ""
+    console.print(f"  mean      {stats.mean:+.3e}{beside}, of which chance explains {chance:.1e}")
+    beside = "" if table is None else f", {stats.std / table.std:.6f} of the recipe's" if table.std else ""
+    console.print(f"  std       {stats.std:.9g}{beside}")
+    console.print(f"  extremes  {stats.low:.9g} to {stats.high:.9g}")
+    if stats.low == stats.high:
         return
-    most = max(figures.histogram) or 1
+    most = max(stats.histogram) or 1
     full = "\u2588" if console.encoding.startswith("utf") else "#"
-    step = (figures.edges[1] - figures.edges[0]) / len(figures.histogram)
-    for k, count in enumerate(figures.histogram):
+    step = (stats.edges[1] - stats.edges[0]) / len(stats.histogram)
+    for k, count in enumerate(stats.histogram):
         bar = full * round(48 * count / most)
-        console.print(f"{figures.edges[0] + (k + 0.5) * step:>12.4g}  {bar}")
+        console.print(f"{stats.edges[0] + (k + 0.5) * step:>12.4g}  {bar}")
 
 
-def _summary(found: Sequence[files.Figures]) -> Grid:
+def _summary(found: Sequence[files.TensorStats]) -> Grid:
     right = {"justify": "right", "no_wrap": True}
     columns = (Column(title, **right) for title in ("bytes", "mean", "std", "recipe's std", "least", "largest"))  # type: ignore[arg-type]
     grid = Grid(Column("tensor", overflow="fold"), "shape", "dtype", *columns, box=None)
-    for figures in found:
-        expected = "" if figures.table is None else f"{figures.table.std:.4g}"
-        measured = (figures.mean, figures.std, figures.low, figures.high) if figures.count else ()
+    for stats in found:
+        expected = "" if stats.table is None else f"{stats.table.std:.4g}"
+        measured = (stats.mean, stats.std, stats.low, stats.high) if stats.count else ()
         mean, std, low, high = (f"{number:.4g}" for number in measured) if measured else ("",) * 4
-        shape = "x".join(map(str, figures.shape))
+        shape = "x".join(map(str, stats.shape))
         grid.add_row(
-            escape(_printable(figures.name)),
+            escape(_printable(stats.name)),
             shape,
-            figures.dtype,
-            f"{figures.nbytes:,}",
+            stats.dtype,
+            f"{stats.nbytes:,}",
             mean,
             std,
             expected,

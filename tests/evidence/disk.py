@@ -236,7 +236,7 @@ def full_disks(disk: Path, known: dict, rounds: int, seed: int) -> str:
 
 def fill_meanwhile(disk: Path, arguments: list, after: float) -> tuple[int, str]:
     """Another file takes all that is left, as soon as so many bytes are written."""
-    write = CREATE._write_piece
+    write = CREATE._write_block
     written = itertools.count()
 
     def watched(span, first, last, buffers):
@@ -247,11 +247,11 @@ def fill_meanwhile(disk: Path, arguments: list, after: float) -> tuple[int, str]
         write(span, first, last, buffers)
 
     remount(disk, free_bytes(disk), 10_000)
-    CREATE._write_piece = watched
+    CREATE._write_block = watched
     try:
         code, _, errors = command(*arguments, "--threads", "1")
     finally:
-        CREATE._write_piece = write
+        CREATE._write_block = write
     return code, errors
 
 
@@ -418,7 +418,7 @@ def two_writers(folder: Path, rounds: int, seed: int) -> str:
 
 
 def parts(folder: Path, known: dict, rounds: int, seed: int) -> str:
-    """Four processes write a quarter or so each, one is killed and does it again; nothing is left for `finish`."""
+    """Four processes write a quarter or so each, one is killed and does it again; nothing is left for `resume`."""
     stopped = 0
     (name, options), (wanted, took) = FORMS["npy"], known["npy"]
     for k in range(rounds):
@@ -442,7 +442,7 @@ def parts(folder: Path, known: dict, rounds: int, seed: int) -> str:
         check(good, f"parts {k}", f"exit codes {codes}, {errors}")
         code, _, errors = command("create", folder / name, *pieces[victim])
         check(code == 0, f"parts {k}", f"the part again: {errors}")
-        code, output, errors = command("finish", folder / name, "--json")
+        code, output, errors = command("resume", folder / name, "--json")
         left = json.loads(output)["written"] if code == 0 else errors
         check(left == 0, f"parts {k}", f"what all had written lacked {left}")
         wrong = differing(contents(folder), wanted)

@@ -41,7 +41,7 @@ KINDS = re.compile(
 )
 # What decides nothing but speed or memory: no test of values sees it, and benches do.
 SPEED = re.compile(
-    r"@(lru_)?cache\b|^(PARALLEL_MIN_BYTES|PIECE_BYTES|STREAMING_MIN_BYTES|FASTER_THAN_MEMORY|SHORT_SECONDS|CHUNK|BLOCK)\b"
+    r"@(lru_)?cache\b|^(PARALLEL_MIN_BYTES|PIECE_BYTES|STREAMING_MIN_BYTES|FASTER_THAN_MEMORY|SHORT_SECONDS|CHUNK|BLOCK_BYTES)\b"
     r"|\bstreaming = |size = size \* 2 if took|if out\.nbytes < PARALLEL_MIN_BYTES"
 )
 SLOW = (
@@ -100,7 +100,7 @@ TESTS = {
     "files.create": FILES,
     "files.verify": FILES,
     "files.reader": FILES,
-    "files.statistics": FILES,
+    "files.measure": FILES,
 }  # fmt: skip
 
 

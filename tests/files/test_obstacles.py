@@ -10,7 +10,7 @@ import pytest
 from file_support import FORMATS, SHARD, SHARDED, Stop, contents, middle, small, undisturbed, unfinished, whole
 from support import run
 
-from xavierfast.files import create, estimate, inspect, resume, verify
+from xavierfast.files import create, estimate, measure, resume, verify
 
 # ---- files, folders and leftovers
 
@@ -185,7 +185,7 @@ def test_fifos_do_not_hang(tmp_path):
         import os
         from pathlib import Path
         from xavierfast import Table
-        from xavierfast.files import create, inspect, load, resume, tables_of, verify
+        from xavierfast.files import create, measure, load, resume, tables_of, verify
 
         table = Table((1000, 64), seed=7)
         for name in {NAMES!r}:
@@ -196,7 +196,7 @@ def test_fifos_do_not_hang(tmp_path):
             calls = [lambda: create(path, table), lambda: create(path, table, force=True)]
             calls.append(lambda: create(path, table, rows=(0, 5)))
             calls.append(lambda: resume(path, table))
-            calls += [lambda: f(path) for f in (verify, inspect, tables_of)]
+            calls += [lambda: f(path) for f in (verify, measure, tables_of)]
             for k, call in enumerate(calls):
                 try:
                     call()
@@ -218,7 +218,7 @@ def test_a_big_endian_machine_is_refused(tmp_path, name, monkeypatch):
     before = contents(tmp_path)
     monkeypatch.setattr("sys.byteorder", "big")
     calls = [lambda: create(tmp_path / name, small()), lambda: create(tmp_path / name, small(), rows=(0, 1))]
-    for call in (*calls, lambda: verify(tmp_path / f"old.{name}"), lambda: inspect(tmp_path / f"old.{name}")):
+    for call in (*calls, lambda: verify(tmp_path / f"old.{name}"), lambda: measure(tmp_path / f"old.{name}")):
         with pytest.raises(OSError, match="tables on disk are little-endian"):
             call()
     assert contents(tmp_path) == before

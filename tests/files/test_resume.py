@@ -15,7 +15,7 @@ from functools import cache
 
 import pytest
 from file_support import (
-    BLOCK,
+    BLOCK_BYTES,
     FORMATS,
     MIXED,
     SHARD,
@@ -284,7 +284,7 @@ def test_resume_counts_bytes(tmp_path, threads):
     create(path, middle(), rows=(0, 10_000))
     assert partial.stat().st_size == 128 + middle().nbytes
     flip(partial, 8 * (128 + 100), 8 * (128 + 200), 8 * (128 + middle().nbytes) - 1)
-    assert resume(path, threads=threads) == BLOCK + middle().nbytes % BLOCK
+    assert resume(path, threads=threads) == BLOCK_BYTES + middle().nbytes % BLOCK_BYTES
     create(tmp_path / "u.npy", middle(), rows=(0, 10_000))
     flip(tmp_path / "u.npy.partial", 3)
     assert resume(tmp_path / "u.npy", threads=threads) == 128

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from .._core.validation import check_count, check_threads
 from ..table import Table
-from .blocks import BLOCK, Buffers, Pieces, Progress, Span, differences, for_each, read_piece, recompute
+from .blocks import BLOCK_BYTES, Blocks, Buffers, Progress, Span, differences, for_each, read_block, recompute
 from .formats import FormatError, Image, Tables, format_of_path, named, tables_from_recipes, write_image
 from .posix import (
     Kind,
@@ -48,8 +48,8 @@ except ImportError:
 
 __all__ = ["Estimate", "create", "estimate", "resume"]
 
-# Bytes written to measure the speed of a disk.
-TRIAL = 1 << 28
+# The bytes that `estimate` writes to measure the speed of a disk.
+TRIAL_BYTES = 1 << 28
 
 
 # ---- one unfinished file
@@ -140,16 +140,16 @@ def _lock(fd: int, how: int, name: str) -> None:
             raise
 
 
-def _write_piece(span: Span, first: int, last: int, buffers: Buffers) -> None:
+def _write_block(span: Span, first: int, last: int, buffers: Buffers) -> None:
     data = recompute(span, first, last, buffers.made)
     pwrite(span.fd, data.data, span.tensor.begin + first * span.itemsize)
 
 
-def _repair_piece(span: Span, first: int, last: int, buffers: Buffers) -> int:
-    """Write a piece if it is missing or wrong; return the number of bytes written."""
-    if read_piece(span, first, last, buffers.read)[1]:
+def _repair_block(span: Span, first: int, last: int, buffers: Buffers) -> int:
+    """Write a block if it is missing or wrong; return the number of bytes written."""
+    if read_block(span, first, last, buffers.read)[1]:
         return 0
-    _write_piece(span, first, last, buffers)
+    _write_block(span, first, last, buffers)
     return (last - first) * span.itemsize
 
 
@@ -367,10 +367,10 @@ def create(
         with _unfinished(plan):
             for target in plan.targets:
                 pwrite(target.fd, memoryview(target.image.header), 0)
-            pieces = Pieces(span for target in plan.targets for span in target.spans())
-            for_each(pieces, _write_piece, threads, progress)
+            blocks = Blocks(span for target in plan.targets for span in target.spans())
+            for_each(blocks, _write_block, threads, progress)
             plan.publish(folder, sync)
-        return pieces.bytes_of()
+        return blocks.bytes_of()
 
 
 def resume(
@@ -442,7 +442,7 @@ def resume(
 
         def repair(span: Span, first: int, last: int, buffers: Buffers) -> None:
             nonlocal written
-            count = _repair_piece(span, first, last, buffers)
+            count = _repair_block(span, first, last, buffers)
             with lock:
                 written += count
 
@@ -453,7 +453,7 @@ def resume(
                 if os.pread(target.fd, len(header), 0) != header:
                     pwrite(target.fd, memoryview(header), 0)
                     written += len(header)
-            for_each(Pieces(span for target in left for span in target.spans()), repair, threads, progress)
+            for_each(Blocks(span for target in left for span in target.spans()), repair, threads, progress)
             if not exists(folder, plan.file):
                 plan.write_file(folder)
             plan.publish(folder, sync)
@@ -508,13 +508,13 @@ def estimate(
         except (AttributeError, OSError):  # only Linux has it, and not on all of its file systems
             return Estimate(nbytes, free, None)
         try:
-            pieces = Pieces(span._replace(fd=fd) for target in plan.targets for span in target.spans())
-            chosen = range(min(len(pieces), TRIAL // BLOCK))
+            blocks = Blocks(span._replace(fd=fd) for target in plan.targets for span in target.spans())
+            chosen = range(min(len(blocks), TRIAL_BYTES // BLOCK_BYTES))
             begin = perf_counter()
-            for_each(pieces, _write_piece, threads, None, chosen)
+            for_each(blocks, _write_block, threads, None, chosen)
             if sync:
                 os.fsync(fd)
-            speed = max(1, pieces.bytes_of(chosen)) / (perf_counter() - begin)
+            speed = max(1, blocks.bytes_of(chosen)) / (perf_counter() - begin)
         finally:
             os.close(fd)
         return Estimate(nbytes, free, nbytes / speed)
@@ -530,8 +530,8 @@ def _is_finished(folder: int, target: _Target, threads: int | None) -> bool:
         header = target.image.header
         if os.fstat(fd).st_size != target.image.nbytes or os.pread(fd, len(header), 0) != header:
             return False
-        pieces = Pieces(span._replace(fd=fd) for span in target.spans())
-        return not any(found.count for found in differences(pieces, threads, None))
+        blocks = Blocks(span._replace(fd=fd) for span in target.spans())
+        return not any(found.count for found in differences(blocks, threads, None))
     finally:
         os.close(fd)
 
@@ -578,11 +578,11 @@ def _create_part(
         with _unfinished(plan):
             target.reserve()
             pwrite(target.fd, memoryview(target.image.header), 0)
-            pieces = Pieces(span._replace(fd=target.fd) for span in part)
-            for_each(pieces, _write_piece, threads, progress)
+            blocks = Blocks(span._replace(fd=target.fd) for span in part)
+            for_each(blocks, _write_block, threads, progress)
             if sync:
                 target.sync(folder)
-            return pieces.bytes_of()
+            return blocks.bytes_of()
     finally:
         target.close()
 

@@ -33,20 +33,21 @@ __all__ = [
 FORMATS = (".npy", ".safetensors", ".bin")
 Tables = Table | Mapping[str, Table]
 
-ALIGN = 64
-# Bytes: the format's own limit (safetensors' MAX_HEADER_SIZE).
-LARGEST_HEADER = 100_000_000
-# Bytes to read. From an untrusted file, numpy.lib.format does not parse longer headers.
-_NPY_PREFIX = 1 << 14
+# The alignment of a .safetensors file's first tensor, which is that of .npy files.
+ALIGNMENT_BYTES = 64
+# The format's own limit (safetensors' MAX_HEADER_SIZE).
+MAX_HEADER_BYTES = 100_000_000
+# numpy.lib.format parses at most 10,000 characters of an untrusted header, so more need not be read.
+MAX_NPY_HEADER_BYTES = 1 << 14
 
-_NUMPY = ("float16", "float32", "float64", "complex64", "complex128")
-_SAFETENSORS = {
+_NUMPY_DTYPES = ("float16", "float32", "float64", "complex64", "complex128")
+_SAFETENSORS_DTYPES = {
     "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "complex64": "C64",
     "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2",
     "float8_e4m3fnuz": "F8_E4M3FNUZ", "float8_e5m2fnuz": "F8_E5M2FNUZ", "int64": "I64", "int32": "I32", "int16": "I16",
     "int8": "I8",  "uint64": "U64", "uint32": "U32", "uint16": "U16", "uint8": "U8", "bool": "BOOL",
 }  # fmt: skip
-_BITS = {
+_BITS_PER_ELEMENT = {
     "F64": 64, "F32": 32, "F16": 16, "BF16": 16, "C64": 64, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F6_E2M3": 6,
     "F6_E3M2": 6, "F4": 4, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U64": 64, "U32": 32, "U16": 16, "U8": 8,
     "BOOL": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
@@ -96,7 +97,8 @@ def write_image(ending: str, tables: Mapping[str, Table]) -> Image:
         raise ValueError(f"a {ending} file holds one table, got {len(tables)}: name the file .safetensors")
     ((name, table),) = tables.items()
     dtype = table.dtype_name
-    descr = np.dtype(dtype).str if dtype in _NUMPY else f"<V{table.itemsize}"  # as NumPy writes dtypes of ml_dtypes
+    # NumPy stores the dtypes of ml_dtypes as void.
+    descr = np.dtype(dtype).str if dtype in _NUMPY_DTYPES else f"<V{table.itemsize}"
     header = b"" if ending == ".bin" else npy_header(table.shape, descr)
     tensor = Tensor(name, table.shape, dtype, len(header), len(header) + table.nbytes)
     return Image(header, [tensor], tensor.end, {})
@@ -111,7 +113,7 @@ def npy_header(shape: tuple[int, ...], descr: str) -> bytes:
 def _safetensors_image(tables: Mapping[str, Table]) -> Image:
     recipes = {name: table.recipe for name, table in tables.items()}
     for name, recipe in recipes.items():
-        if recipe["dtype"] not in _SAFETENSORS:
+        if recipe["dtype"] not in _SAFETENSORS_DTYPES:
             raise ValueError(f"safetensors has no {recipe['dtype']}, got it for {name!r}: use float8_e4m3fn or wider")
         if name in ("", "__metadata__"):
             raise ValueError(f"a tensor in a safetensors file needs a name, got {name!r}: pass name=")
@@ -123,13 +125,16 @@ def _safetensors_image(tables: Mapping[str, Table]) -> Image:
     begin = 0
     for name in order:
         end = begin + tables[name].nbytes
-        dtype = _SAFETENSORS[recipes[name]["dtype"]]
+        dtype = _SAFETENSORS_DTYPES[recipes[name]["dtype"]]
         fields[name] = {"dtype": dtype, "shape": list(tables[name].shape), "data_offsets": [begin, end]}
         begin = end
     text = json.dumps(fields, separators=(",", ":")).encode()
-    text += b" " * (-(8 + len(text)) % ALIGN)
-    if len(text) > LARGEST_HEADER:
-        raise ValueError(f"a safetensors header has at most {LARGEST_HEADER:,} bytes, got {len(text):,}: write shards")
+    text += b" " * (-(8 + len(text)) % ALIGNMENT_BYTES)
+    if len(text) > MAX_HEADER_BYTES:
+        raise ValueError(
+            f"a safetensors header must have at most {MAX_HEADER_BYTES:,} bytes, got {len(text):,}: "
+            "pass max_shard_size= to split the model into several files"
+        )
     header = struct.pack("<Q", len(text)) + text
     tensors = []
     for name in order:
@@ -154,7 +159,7 @@ def read_image(ending: str, fd: int, size: int) -> Image:
 
 
 def _read_npy(fd: int, size: int) -> Image:
-    file = io.BytesIO(os.pread(fd, min(size, _NPY_PREFIX), 0))
+    file = io.BytesIO(os.pread(fd, min(size, MAX_NPY_HEADER_BYTES), 0))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -181,9 +186,9 @@ def _read_npy(fd: int, size: int) -> Image:
 def _read_safetensors(fd: int, size: int) -> Image:
     start = os.pread(fd, 8, 0)
     length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
-    if length > min(LARGEST_HEADER, size - 8):
+    if length > min(MAX_HEADER_BYTES, size - 8):
         raise FormatError(
-            f"a safetensors header must fit in the file and in {LARGEST_HEADER:,} bytes, got {length:,} of {size:,}"
+            f"a safetensors header must fit in the file and in {MAX_HEADER_BYTES:,} bytes, got {length:,} of {size:,}"
         )
     text = os.pread(fd, length, 8)
     fields = from_json(text)
@@ -210,8 +215,9 @@ def _read_tensor(name: str, field: Any, start: int) -> Tensor:
     if not isinstance(field, dict) or not field.keys() >= {"dtype", "shape", "data_offsets"}:
         raise FormatError(f"a tensor must have dtype, shape and data_offsets, got {name!r:.80}")
     dtype, shape, offsets = field["dtype"], field["shape"], field["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in _BITS:
-        raise FormatError(f"a safetensors dtype must be one of {', '.join(_BITS)}; got {dtype!r:.80} for {name!r:.80}")
+    if not isinstance(dtype, str) or dtype not in _BITS_PER_ELEMENT:
+        known = ", ".join(_BITS_PER_ELEMENT)
+        raise FormatError(f"a safetensors dtype must be one of {known}; got {dtype!r:.80} for {name!r:.80}")
     if not (
         isinstance(offsets, list)
         and len(offsets) == 2
@@ -219,13 +225,13 @@ def _read_tensor(name: str, field: Any, start: int) -> Tensor:
         and 0 <= offsets[0] <= offsets[1] < 1 << 63
     ):
         raise FormatError(f"data_offsets must be begin and end, got {offsets!r:.80} for {name!r:.80}")
-    sizes = _check_shape(shape, _BITS[dtype])
+    sizes = _check_shape(shape, _BITS_PER_ELEMENT[dtype])
     begin, end = offsets
-    if 8 * (end - begin) != math.prod(sizes) * _BITS[dtype]:
+    if 8 * (end - begin) != math.prod(sizes) * _BITS_PER_ELEMENT[dtype]:
         raise FormatError(
             f"data_offsets must enclose the tensor, got {end - begin} bytes for {name!r:.80}, {shape!r:.80}"
         )
-    own = next((own for own, theirs in _SAFETENSORS.items() if theirs == dtype), dtype)
+    own = next((own for own, theirs in _SAFETENSORS_DTYPES.items() if theirs == dtype), dtype)
     return Tensor(name, sizes, own, start + begin, start + end)
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from .untrusted_json import FormatError, from_json
 
-# Bytes. Sidecars, plans and indices are read whole, so larger ones are refused.
-LARGEST_JSON = 1 << 28
+# Sidecars, plans and indices are read whole, so larger ones are refused.
+MAX_JSON_BYTES = 1 << 28
 
 
 # ---- names in an open folder, which nobody can redirect by renaming or replacing the folder
@@ -138,8 +138,8 @@ def read_json(folder: int, name: str, follow: bool = False) -> Any:
     fd = open_file(folder, name, os.O_RDONLY, follow)
     try:
         size = os.fstat(fd).st_size
-        if size > LARGEST_JSON:
-            raise FormatError(f"{name} must have at most {LARGEST_JSON:,} bytes, got {size:,}")
+        if size > MAX_JSON_BYTES:
+            raise FormatError(f"{name} must have at most {MAX_JSON_BYTES:,} bytes, got {size:,}")
         data = bytearray(size)
         return from_json(bytes(data[: pread(fd, memoryview(data), 0)]))
     finally:

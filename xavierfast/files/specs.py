@@ -19,8 +19,8 @@ from .reader import tensors_of
 
 __all__ = ["from_spec", "like", "parse_fraction", "parse_range", "parse_shape", "parse_size", "read_spec"]
 
-# Bytes. A spec is written by hand, so a larger file is not one.
-LARGEST_SPEC = 1 << 24
+# A spec is written by hand, so a larger file is not one.
+MAX_SPEC_BYTES = 1 << 24
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9, "t": 10**12, "p": 10**15}
 _UNITS |= {f"{unit}i": 1 << 10 * power for power, unit in enumerate("kmgtp", 1)}
 _NUMBER = re.compile(r"([0-9][0-9_]*(?:\.[0-9]+)?(?:e[0-9]{1,2})?)([kmgtp]i?|b|)", re.IGNORECASE)
@@ -84,9 +84,9 @@ def read_spec(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise ValueError(f"a spec is a .toml or .json file, got {path!r}")
     with folder_of(path) as (folder, name), open(open_file(folder, name, os.O_RDONLY, follow=True), "rb") as file:
         size = os.fstat(file.fileno()).st_size
-        data = file.read(min(size, LARGEST_SPEC) + 1)
-    if len(data) > LARGEST_SPEC:
-        raise ValueError(f"a spec must have at most {LARGEST_SPEC:,} bytes, got more in {path!r}")
+        data = file.read(min(size, MAX_SPEC_BYTES) + 1)
+    if len(data) > MAX_SPEC_BYTES:
+        raise ValueError(f"a spec must have at most {MAX_SPEC_BYTES:,} bytes, got more in {path!r}")
     try:
         fields = tomllib.loads(data.decode()) if ending == ".toml" else json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -136,13 +136,13 @@ def from_spec(spec: Mapping[str, Any] | str | os.PathLike[str], seed: Seed = Non
     if seed is None:
         seed = spec.get("seed")
     try:
-        tensors = {name: _own(name, wanted) for name, wanted in spec["tensors"].items()}
+        tensors = {name: _fields_of(name, wanted) for name, wanted in spec["tensors"].items()}
         return init(tensors, spec.get("rules", {}), seed, dtype=spec.get("dtype", "float32"), lazy=True)
     except RecursionError:  # while an error message was to show the nested value
         raise ValueError("a spec must not be nested so deep") from None
 
 
-def _own(name: str, wanted: Any) -> dict[str, Any]:
+def _fields_of(name: str, wanted: Any) -> dict[str, Any]:
     own = dict(wanted) if isinstance(wanted, Mapping) else {"shape": wanted}
     if "shape" not in own:
         raise ValueError(f'a tensor must have a shape, got {name!r}: {wanted!r:.80}; quote names with dots: "a.b"')

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from .._core.fill import Array
 from .._core.validation import check_count, check_threads
-from .blocks import Check, Pieces, Progress, Span, choose_blocks, differences, ranges_of
+from .blocks import Blocks, Progress, Span, TensorCheck, choose_blocks, differences, ranges_of
 from .formats import Tables, format_of_path, named, npy_header
 from .posix import folder_of, open_file, pwrite
 from .reader import opened, tables_of
@@ -19,7 +19,7 @@ __all__ = ["Verification", "verify"]
 class Verification:
     """The result of :func:`verify`."""
 
-    tensors: tuple[Check, ...]
+    tensors: tuple[TensorCheck, ...]
     nbytes: int  # the bytes that were recomputed and compared
     extra: int = 0  # the bytes after the last tensor
 
@@ -99,19 +99,19 @@ def verify(
                 if tensor not in (None, entry.tensor.name):
                     continue
                 if entry.problem:
-                    checks.append(Check(entry.tensor.name, entry.tensor.rows, 0, problem=entry.problem))
+                    checks.append(TensorCheck(entry.tensor.name, entry.tensor.rows, 0, problem=entry.problem))
                 else:
                     spans.append(entry.span())
         names = {check.name for check in checks} | {span.tensor.name for span in spans}
         if tensor is not None and not names:
             raise ValueError(f"tensor must be the name of one in the file, got {tensor!r}")
         if tensor is None:
-            checks += [Check(name, 0, 0, problem="it is missing") for name in sorted(wanted - names)]
-        pieces = Pieces(spans)
-        chosen = choose_blocks(pieces, sample)
+            checks += [TensorCheck(name, 0, 0, problem="it is missing") for name in sorted(wanted - names)]
+        blocks = Blocks(spans)
+        chosen = choose_blocks(blocks, sample)
         with _row_report(report, spans) as mark:
-            found = differences(pieces, threads, progress, chosen, mark)
-    return Verification((*(difference.check() for difference in found), *checks), pieces.bytes_of(chosen), extra)
+            found = differences(blocks, threads, progress, chosen, mark)
+    return Verification((*(difference.check() for difference in found), *checks), blocks.bytes_of(chosen), extra)
 
 
 @contextmanager
