@@ -27,7 +27,8 @@ import numpy as np
 from ._core.fill import Array
 from ._core.threads import default_threads
 from ._core.validation import check_count
-from .files.blocks import MAX_RANGES, TensorCheck, ranges_of
+from .files.blocks import TensorCheck
+from .files.row_ranges import RowRanges, ranges_of
 from .files.verify import Verification
 from .table import Table
 
@@ -212,7 +213,7 @@ def _write(store: _Store, repair: bool, numbers: range) -> int:
 
 
 def _compare(store: _Store, numbers: range) -> Array:
-    """Compare blocks; return the ranges of rows that differ, of shape (n, 2): first, and one past the last."""
+    """Compare blocks; return the ranges of rows that differ, as an array of shape (n, 2)."""
     ranges = [np.empty((0, 2), np.int64)]
     for k in numbers:
         part, path = store.block_at(k)
@@ -224,16 +225,8 @@ def _compare(store: _Store, numbers: range) -> Array:
             differ = (made.view(np.uint8) != read.view(np.uint8)).reshape(len(made), -1).any(axis=1)
         except ValueError:  # the stored bytes are not a valid shard
             differ = np.ones(len(made), bool)
-        ranges.append(np.array(ranges_of(part[0].start + np.flatnonzero(differ)), np.int64).reshape(-1, 2))
+        ranges.append(ranges_of(part[0].start + np.flatnonzero(differ)))
     return np.concatenate(ranges)
-
-
-def _merge(ranges: Array) -> Array:
-    """Sort ranges and join those that touch or overlap, as several shards may report parts of the same row."""
-    ranges = ranges[np.argsort(ranges[:, 0])]
-    lasts = np.maximum.accumulate(ranges[:, 1])
-    cuts = np.flatnonzero(ranges[1:, 0] > lasts[:-1])
-    return np.stack([ranges[np.r_[0, cuts + 1], 0], lasts[np.r_[cuts, -1]]], 1) if len(ranges) else ranges
 
 
 def _new_array(store: Any, table: Table, chunks: tuple[int, ...], shards: tuple[int, ...], force: bool = False) -> Any:
@@ -397,11 +390,10 @@ def verify(store: Any, table: Table | None = None, *, client: Any = None) -> Ver
         problem = f"it holds {array.dtype}, and its recipe {table.recipe['dtype']}"
         return Verification((TensorCheck(table.name, len(table), 0, problem=problem),), 0)
     work = _Store(array, table)
-    ranges = _merge(
-        np.concatenate([np.empty((0, 2), np.int64), *_run(partial(_compare, work), work.tasks(client), client)])
-    )
-    listed = tuple((int(first), int(last)) for first, last in ranges[:MAX_RANGES])
-    return Verification((TensorCheck(table.name, len(table), int(np.diff(ranges).sum()), listed),), table.nbytes)
+    rows = RowRanges(may_repeat=prod(work.grid[1:]) > 1)  # blocks side by side share rows
+    for ranges in _run(partial(_compare, work), work.tasks(client), client):
+        rows.add(ranges)
+    return Verification((TensorCheck(table.name, len(table), rows.count(), rows.first()),), table.nbytes)
 
 
 def load(store: Any) -> Any:

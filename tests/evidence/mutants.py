@@ -95,6 +95,7 @@ TESTS = {
     "model": ("tests/test_model.py",),
     "files.formats": FILES,
     "files.blocks": FILES,
+    "files.row_ranges": ("tests/files/test_row_ranges.py", "tests/files/test_verify.py"),
     "files.specs": ("tests/test_strangers.py", "tests/test_cli.py"),
     "files.posix": FILES,
     "files.create": FILES,

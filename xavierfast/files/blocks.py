@@ -17,12 +17,11 @@ from .._core.validation import check_threads
 from ..table import Table
 from .formats import Tensor
 from .posix import pread
+from .row_ranges import RowRanges, ranges_of
 
 # Bytes of a buffer; a core's cache holds it along with the data that is copied. Verifying reaches 9.4 GB/s on two cores
 # of a Sapphire Rapids, against 8.7 with half this size, 7.6 with a quarter and 8.1 with twice. Writing is not affected.
 BLOCK_BYTES = 1 << 20
-# The most ranges of rows that a TensorCheck lists.
-MAX_RANGES = 1000
 
 Progress = Callable[[int, int], None]
 
@@ -143,91 +142,49 @@ class TensorCheck:
     problem: str = ""  # the reason if nothing could be compared
 
 
-class Difference:
-    """The rows of one tensor that differ from its table."""
-
-    def __init__(self, span: Span) -> None:
-        self.name, self.total = span.tensor.name, span.tensor.rows
-        held = span.last // span.row if span.row else self.total  # whole rows in the file; missing ones differ
-        self.row = span.row * span.itemsize
-        # A row longer than a block may be reported by several blocks. Such rows are few, so a bitmap is affordable.
-        self.seen = np.zeros(held, bool) if self.row > BLOCK_BYTES else None
-        self.count = self.total - held
-        self.ranges = [(held, self.total)] if self.count else []
-        self.listed_until = self.total
-
-    def rows(self, first_byte: int, made: Array, read: Array) -> Array:
-        """The indices of the rows in which two buffers differ, ascending; `first_byte` is the buffers' offset."""
-        differ: Array = made != read
-        if self.row > BLOCK_BYTES:
-            return np.unique((first_byte + np.flatnonzero(differ)) // self.row)
-        return first_byte // self.row + np.flatnonzero(differ.reshape(-1, self.row).any(axis=1))
-
-    def add(self, rows: Array) -> None:
-        if self.seen is not None:
-            rows = rows[~self.seen[rows]]
-            self.seen[rows] = True
-        self.count += rows.size
-        self.ranges += ranges_of(rows)
-        if len(self.ranges) > 4 * MAX_RANGES:
-            self.merge()
-
-    def merge(self) -> None:
-        """Join adjacent ranges, and drop those that come too late to be listed."""
-        merged: list[tuple[int, int]] = []
-        for first, last in sorted(self.ranges):
-            if first >= self.listed_until:
-                break
-            if merged and merged[-1][1] == first:
-                merged[-1] = (merged[-1][0], last)
-            else:
-                merged.append((first, last))
-        if len(merged) > 2 * MAX_RANGES:
-            self.listed_until = merged[2 * MAX_RANGES][0]
-            del merged[2 * MAX_RANGES :]
-        self.ranges = merged
-
-    def check(self) -> TensorCheck:
-        self.merge()
-        return TensorCheck(self.name, self.total, self.count, tuple(self.ranges[:MAX_RANGES]))
-
-
-def ranges_of(rows: Array) -> list[tuple[int, int]]:
-    """Group ascending numbers into ranges of consecutive ones, each from its first to before its last."""
-    if not rows.size:
-        return []
-    ends = np.flatnonzero(np.diff(rows) != 1)
-    firsts, lasts = rows[np.r_[0, ends + 1]], rows[np.r_[ends, rows.size - 1]] + 1
-    return list(zip(firsts.tolist(), lasts.tolist(), strict=True))
-
-
-def differences(
+def compare(
     blocks: Blocks,
     threads: int | None,
     progress: Progress | None,
     chosen: Sequence[int] | None = None,
     report: Callable[[Array], None] | None = None,
-) -> list[Difference]:
-    """Recompute and compare all blocks, or the `chosen` ones; return one Difference per span.
+) -> list[TensorCheck]:
+    """Recompute and compare all blocks, or the `chosen` ones; return one TensorCheck for each span.
 
-    `report`, if given, is called from any thread with the indices of the rows that differ in one block.
+    `report`, if given, is called from any thread with the ranges of the rows that differ in one block.
     """
-    found = {(span.fd, span.tensor.name): Difference(span) for span in blocks.spans}
+    found: dict[tuple[int, str], RowRanges] = {}
+    for span in blocks.spans:
+        # A row that is longer than a block is compared in several.
+        rows = found[span.fd, span.tensor.name] = RowRanges(may_repeat=span.row * span.itemsize > BLOCK_BYTES)
+        held = span.last // span.row if span.row else span.tensor.rows  # whole rows in the file; missing ones differ
+        if held < span.tensor.rows:
+            rows.add(np.array([[held, span.tensor.rows]]))
     lock = threading.Lock()
 
-    def compare(span: Span, first: int, last: int, buffers: Buffers) -> None:
+    def compare_block(span: Span, first: int, last: int, buffers: Buffers) -> None:
         read, equal = read_block(span, first, last, buffers.read)
         if equal:
             return
         made = recompute(span, first, last, buffers.made)
         count, read = read.size, buffers.read[: made.size]
         np.invert(made[count:], out=read[count:])  # bytes missing from the file count as different
-        difference = found[span.fd, span.tensor.name]
-        rows = difference.rows(first * span.itemsize, made, read)
+        ranges = _differing_rows(span, first, made, read)
         with lock:
-            difference.add(rows)
+            found[span.fd, span.tensor.name].add(ranges)
         if report is not None:
-            report(rows)
+            report(ranges)
 
-    for_each(blocks, compare, threads, progress, chosen)
-    return list(found.values())
+    for_each(blocks, compare_block, threads, progress, chosen)
+    return [
+        TensorCheck(span.tensor.name, span.tensor.rows, rows.count(), rows.first())
+        for span, rows in zip(blocks.spans, found.values(), strict=True)
+    ]
+
+
+def _differing_rows(span: Span, first: int, made: Array, read: Array) -> Array:
+    """The ranges of rows in which two buffers differ, whose first element has the number `first`."""
+    differ, row, first_byte = made != read, span.row * span.itemsize, first * span.itemsize
+    if row > BLOCK_BYTES:
+        return ranges_of(np.unique((first_byte + np.flatnonzero(differ)) // row))
+    return ranges_of(first_byte // row + np.flatnonzero(differ.reshape(-1, row).any(axis=1)))

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from .._core.validation import check_count, check_threads
 from ..table import Table
-from .blocks import BLOCK_BYTES, Blocks, Buffers, Progress, Span, differences, for_each, read_block, recompute
+from .blocks import BLOCK_BYTES, Blocks, Buffers, Progress, Span, compare, for_each, read_block, recompute
 from .formats import FormatError, Image, Tables, format_of_path, named, tables_from_recipes, write_image
 from .posix import (
     Kind,
@@ -531,7 +531,7 @@ def _is_finished(folder: int, target: _Target, threads: int | None) -> bool:
         if os.fstat(fd).st_size != target.image.nbytes or os.pread(fd, len(header), 0) != header:
             return False
         blocks = Blocks(span._replace(fd=fd) for span in target.spans())
-        return not any(found.count for found in differences(blocks, threads, None))
+        return not any(check.differ for check in compare(blocks, threads, None))
     finally:
         os.close(fd)
 

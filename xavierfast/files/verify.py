@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from .._core.fill import Array
 from .._core.validation import check_count, check_threads
-from .blocks import Blocks, Progress, Span, TensorCheck, choose_blocks, differences, ranges_of
+from .blocks import Blocks, Progress, Span, TensorCheck, choose_blocks, compare
 from .formats import Tables, format_of_path, named, npy_header
 from .posix import folder_of, open_file, pwrite
 from .reader import opened, tables_of
@@ -110,8 +110,8 @@ def verify(
         blocks = Blocks(spans)
         chosen = choose_blocks(blocks, sample)
         with _row_report(report, spans) as mark:
-            found = differences(blocks, threads, progress, chosen, mark)
-    return Verification((*(difference.check() for difference in found), *checks), blocks.bytes_of(chosen), extra)
+            found = compare(blocks, threads, progress, chosen, mark)
+    return Verification((*found, *checks), blocks.bytes_of(chosen), extra)
 
 
 @contextmanager
@@ -133,8 +133,8 @@ def _row_report(path: str | os.PathLike[str] | None, spans: list[Span]) -> Itera
         try:
             os.ftruncate(fd, len(header) + rows)
 
-            def write(differ: Array) -> None:
-                for first, last in ranges_of(differ):
+            def write(ranges: Array) -> None:
+                for first, last in ranges.tolist():
                     pwrite(fd, memoryview(b"\1" * (last - first)), len(header) + first)
 
             yield write
