@@ -5,10 +5,12 @@
 """
 
 from .blocks import TensorCheck
-from .create import Estimate, create, estimate, resume
+from .create import create
+from .estimate import Estimate, estimate
 from .formats import FormatError
 from .measure import TensorStats, measure
 from .reader import load, tables_of
+from .resume import resume
 from .specs import from_spec, like
 from .verify import Verification, verify
 
