@@ -4,7 +4,7 @@ Each element is computed without its neighbours, so a task needs only the recipe
 sizes do not affect the values, and if a worker is lost, another recomputes its blocks. Stores are zarr v3::
 
     zarr.json    shape, dtype, chunks; the recipe as the attribute "xavierfast"
-    c/0/0        a shard: its chunks end to end (whole rows where these fit), their positions, the CRC-32C of these
+    c/0/0        a shard: its chunks end to end (whole rows where these fit), their positions, a CRC-32C of the positions
     c/1/0        the next shard: written whole by one task, so that no two tasks ever write the same one
 
 A shard is built in place and handed to the store as bytes: zarr's codecs copy the bytes twice, and reach 1.5 GB/s on
@@ -50,7 +50,7 @@ except ModuleNotFoundError as error:
 
 __all__ = ["create", "create_file", "from_table", "load", "verify"]
 
-# The default size of a chunk, the least that a reader fetches.
+# The default size of a chunk, the smallest unit that a reader fetches.
 CHUNK_BYTES = 1 << 20
 # The default size of a shard, one object in the store. Below 32 MiB malloc reuses the memory of the last shard; above,
 # the system hands out newly zeroed pages.
@@ -110,7 +110,9 @@ def from_table(table: Table, chunks: Any = "auto") -> Any:
 
 def _check_table(table: Table) -> None:
     if not isinstance(table, Table):
-        raise TypeError(f"table must be a Table, got {type(table).__name__}: xavierfast.Table(shape, ...) makes one")
+        raise TypeError(
+            f"table must be a Table, got {type(table).__name__}: make one with xavierfast.Table(shape, ...)"
+        )
 
 
 def _contiguous_block(table: Table, nbytes: int) -> tuple[int, ...]:
@@ -123,7 +125,7 @@ def _contiguous_block(table: Table, nbytes: int) -> tuple[int, ...]:
 
 
 def _run(work: Callable[[T], S], items: Sequence[T], client: Any) -> list[S]:
-    """Call `work` with each item on the client's cluster, or by dask's default scheduler if `client` is None."""
+    """Call `work` with each item on the client's cluster, or with dask's default scheduler if `client` is None."""
     if client is not None:
         return list(client.gather(client.map(work, items, pure=False)))
     return list(compute(*map(delayed(work, pure=False), items)))
@@ -163,7 +165,9 @@ class _Store:
         size, end = prod(chunks) * self.table.itemsize, 0
         index = np.full((prod(counts), 2), -1, "<i8")  # 2**64 - 1 twice marks a chunk beyond the array's end
         length = len(index) * size + index.nbytes + 4
-        if not hasattr(_buffers, "data") or len(_buffers.data) < length:  # page faults cost more than computing
+        if (
+            not hasattr(_buffers, "data") or len(_buffers.data) < length
+        ):  # a new buffer costs more in page faults than the computation
             _buffers.data = np.empty(length, np.uint8)
         data: Array = _buffers.data
         for entry, at in zip(index, np.ndindex(*counts), strict=True):
@@ -272,12 +276,13 @@ def create(
     ----------
     table : Table
     store : str, path or zarr store
-        A place that all workers reach: a folder on shared storage, or a URL like "s3://bucket/items.zarr" (with s3fs).
+        A store that all workers can reach: a folder on shared storage, or a URL such as "s3://bucket/items.zarr"
+        (which needs s3fs).
     chunks, shards : int, tuple of ints or "auto"
-        Numbers of rows, or shapes. A chunk is the least that a reader fetches, by default 1 MiB; a shard is one object
-        in the store, by default 16 MiB. Shards are rounded down to whole chunks.
+        Numbers of rows, or shapes. A chunk is the smallest unit that a reader fetches, by default 1 MiB; a shard is one
+        object in the store, by default 16 MiB. Shards are rounded down to whole chunks.
     resume : bool
-        Finish an existing array: verify each shard, and write those that are missing or differ. Begin a new array if
+        Finish an existing array: verify each shard, and write those that are missing or differ. Create a new array if
         none exists.
     force : bool
         Remove an existing array first.
@@ -307,9 +312,9 @@ def create(
     """
     _check_table(table)
     if not table.ndim:
-        raise ValueError("table must have an axis to be cut along, got the shape ()")
+        raise ValueError("table must have at least one axis, got the shape ()")
     if resume and force:
-        raise ValueError("resume keeps what is there and force removes it, got both")
+        raise ValueError("resume=True keeps an existing array and force=True removes it, got both")
     shard = _block_shape("shards", table, shards, SHARD_BYTES)
     chunk = tuple(map(min, _block_shape("chunks", table, chunks, CHUNK_BYTES), shard))
     shard = tuple(s // c * c for s, c in zip(shard, chunk, strict=True))
@@ -319,34 +324,37 @@ def create(
     except FileNotFoundError:
         found = None
     if found is not None and not (resume or force):
-        raise FileExistsError(EEXIST, "an array is there: resume finishes it, force replaces it", str(store))
+        message = "an array already exists; pass resume=True to finish it, or force=True to replace it"
+        raise FileExistsError(EEXIST, message, str(store))
     repair = found is not None and resume
     if repair and (found.attrs.asdict().get("xavierfast"), found.shape) != (table.recipe, table.shape):
-        raise ValueError(f"store must have the table's recipe to be resumed, got {found.attrs.asdict()!r}")
+        raise ValueError(f"the array to resume must have the table's recipe, got {found.attrs.asdict()!r}")
     work = _Store(found if repair else _new_array(store, table, chunk, shard, found is not None), table)
     if not work.plain:
-        raise ValueError(f"store must have shards of plain bytes to be resumed, got {found.metadata!r}")
+        raise ValueError(f"the array to resume must have shards of uncompressed bytes, got {found.metadata!r}")
     tasks = work.tasks(client)
     try:
         written = sum(_run(partial(_write, work, repair), tasks, client))
     except BaseException as error:
-        error.add_note(f"{store} is unfinished: create(..., resume=True) finishes it")
+        error.add_note(f"{store} is unfinished; call create(..., resume=True) to finish it")
         raise
     for task in tasks[:1] + tasks[-1:]:
         path = work.block_at(task[0])[1]
         if not wait_for(path.exists()):
-            raise FileNotFoundError(ENOENT, "workers wrote it elsewhere: all must share the store", str(path))
+            raise FileNotFoundError(
+                ENOENT, "the workers wrote this shard elsewhere; all of them must share the store", str(path)
+            )
     return written
 
 
 def _block_shape(what: str, table: Table, given: BlockShape, nbytes: int) -> tuple[int, ...]:
     if given == "auto":
         return _contiguous_block(table, nbytes)
-    most = tuple(max(1, size) for size in table.shape)
-    shape = (given, *most[1:]) if isinstance(given, int) else given
+    largest = tuple(max(1, size) for size in table.shape)
+    shape = (given, *largest[1:]) if isinstance(given, int) else given
     if not isinstance(shape, tuple) or len(shape) != table.ndim:
-        raise ValueError(f'{what} must be "auto", rows, or a size for each of {table.ndim} axes, got {given!r}')
-    return tuple(min(check_count(what, n), size) for n, size in zip(shape, most, strict=True))
+        raise ValueError(f'{what} must be "auto", a number of rows, or {table.ndim} sizes, got {given!r}')
+    return tuple(min(check_count(what, n), size) for n, size in zip(shape, largest, strict=True))
 
 
 def verify(store: Any, table: Table | None = None, *, client: Any = None) -> Verification:
@@ -381,13 +389,16 @@ def verify(store: Any, table: Table | None = None, *, client: Any = None) -> Ver
     array, recorded = _open(store)
     table = recorded if table is None else table
     if table is None:
-        raise ValueError(f"store must have a recipe as its attribute 'xavierfast', got {store!r}: pass table=")
+        raise ValueError(
+            f"the array must have a recipe as its attribute 'xavierfast', got {store!r} without it: pass table="
+        )
     _check_table(table)
     if array.shape != table.shape:
-        problem = f"its shape is {array.shape}, and that of its recipe {table.shape}"
-        return Verification((TensorCheck(table.name, (*array.shape, 1)[0], 0, problem=problem),), 0)
+        rows = array.shape[0] if array.shape else 1
+        problem = f"its shape is {array.shape}, and its recipe says {table.shape}"
+        return Verification((TensorCheck(table.name, rows, 0, problem=problem),), 0)
     if array.dtype.newbyteorder("=") not in (_stored_dtype(table), table.dtype):
-        problem = f"it holds {array.dtype}, and its recipe {table.recipe['dtype']}"
+        problem = f"its dtype is {array.dtype}, and its recipe says {table.dtype_name}"
         return Verification((TensorCheck(table.name, len(table), 0, problem=problem),), 0)
     work = _Store(array, table)
     rows = RowRanges(may_repeat=prod(work.grid[1:]) > 1)  # blocks side by side share rows
@@ -448,14 +459,14 @@ def create_file(
     Raises
     ------
     OSError, TypeError, ValueError
-        As in ``xavierfast.files.create``. Everything written so far stays for ``xavierfast.files.resume``.
+        As in ``xavierfast.files.create``. What has been written remains for ``xavierfast.files.resume``.
 
     Examples
     --------
     >>> create_file(Table((1000, 64), seed=7, name="items"), "items.npy", parts=4)
     256000
     """
-    from . import files  # which needs a POSIX system
+    from . import files  # needs a POSIX system
 
     _check_table(table)
     parts = max(1, -(-table.nbytes // PART_BYTES)) if parts is None else check_count("parts", parts)

@@ -223,7 +223,8 @@ def full_disks(disk: Path, known: dict, rounds: int, seed: int) -> str:
             kinds["had enough"] += 1
         else:
             kinds[f"{kind}: {'something' if set(there) - {'hog'} else 'nothing'} to resume"] += 1
-            sentence = re.fullmatch(r"xavierfast: [^\n]*No space left on device[^\n]*\n", errors)
+            note = r"(xavierfast: note: [^\n]*\n)?"
+            sentence = re.fullmatch(note + r"xavierfast: [^\n]*No space left on device[^\n]*\n", errors)
             check(code == cli.Exit.FAILURE and bool(sentence), where, f"{kind}: exit code {code}, {errors!r}")
             for file in set(there) & wanted.keys():
                 check((disk / file).read_bytes() == wanted[file], where, f"{kind}: {file} is half there under its name")

@@ -162,7 +162,7 @@ def test_whoever_is_giving_names_is_let_finish(tmp_path, name, monkeypatch):
     def others_come(folder, source, target, replace):
         move(folder, source, target, replace)
         for call in (lambda: create(tmp_path / name, table, force=True, **options), lambda: resume(tmp_path / name)):
-            with pytest.raises(BlockingIOError, match="another process is writing it"):
+            with pytest.raises(BlockingIOError, match="another process is writing this file"):
                 call()
             refused.append(target)
 
@@ -184,7 +184,7 @@ def test_somebody_finishes_meanwhile(tmp_path):
             for name, data in theirs.items():
                 (tmp_path / name).write_bytes(data)
 
-    with pytest.raises(FileExistsError, match="meanwhile"):
+    with pytest.raises(FileExistsError, match="has been created in the meantime"):
         create(path, small(), progress=progress)
     assert path.read_bytes() == theirs["t.npy"]
     with pytest.raises(FileExistsError):

@@ -292,7 +292,7 @@ def test_resume_counts_bytes(tmp_path, threads):
 def test_nothing_to_resume(tmp_path):
     path = tmp_path / "t.npy"
     for tables in (None, small()):
-        with pytest.raises(FileNotFoundError, match="nothing unfinished"):
+        with pytest.raises(FileNotFoundError, match="has no unfinished file"):
             resume(path, tables)
     create(path, small())
     before = contents(tmp_path)

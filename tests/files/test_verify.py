@@ -203,9 +203,9 @@ def test_a_recipe_for_the_wrong_array(tmp_path):
     path = tmp_path / "t.npy"
     for array, problem in [
         (np.zeros((1000, 63), np.float32), r"its shape is \(1000, 63\)"),
-        (np.zeros((1000, 64), np.float64), "it holds float64"),
-        (np.zeros((1000, 64), np.int32), "it holds int32"),
-        (np.zeros((1000, 64), ">f4"), "it holds >f4"),
+        (np.zeros((1000, 64), np.float64), "its dtype is float64, and its recipe says float32"),
+        (np.zeros((1000, 64), np.int32), "its dtype is int32"),
+        (np.zeros((1000, 64), ">f4"), "its dtype is >f4"),
     ]:
         np.save(path, array)
         found = verify(path, small())

@@ -1,7 +1,7 @@
 """Tables on disk: written at disk speed, resumable after any crash, verifiable bit for bit.
 
 ``create`` writes tables, ``resume`` finishes a file after a crash, ``verify`` recomputes a file and compares,
-``measure`` measures its values, ``load`` and ``tables_of`` read it. The package needs a POSIX system.
+``measure`` returns statistics of its values, ``load`` and ``tables_of`` read it. The package needs a POSIX system.
 """
 
 from .blocks import TensorCheck

@@ -40,23 +40,24 @@ def create(
     tables : Table, or mapping of names to Tables
         ``xavierfast.init(..., lazy=True)`` makes such a mapping.
     rows : (int, int), optional
-        Write only these rows of the file's one table, from the first to before the last. The file stays a ``.partial``
-        until :func:`resume` has filled in the rest. Any number of hosts may write parts of one file on shared storage,
-        in any order and repeatedly, provided that their tables have the same seed.
+        Write only these rows of the file's one table, from the first to before the last. The file remains a
+        ``.partial`` until :func:`resume` completes it. Any number of hosts may write parts of one file on shared
+        storage, in any order and repeatedly, provided that their tables have the same seed.
     shard : (int, int), optional
-        Like `rows`, but part k of n about equal parts, given as (k, n) with k from 1 to n.
+        Write only part k of n parts of about equal size, given as (k, n) with k from 1 to n.
     max_shard_size : int, optional
-        The most bytes of tensors in one .safetensors file. Larger models are split into several files, with the index
-        that Hugging Face's tools read; a tensor that is larger than this gets a file to itself.
+        The largest number of bytes of tensors in one .safetensors file. Larger models are split into several files,
+        with the index that Hugging Face's tools read; a tensor that is larger than this gets its own file.
     force : bool
         Replace an existing file, which stays intact until the new one is complete.
     sync : bool
         Wait until all bytes are on the disk before the file gets its name. Otherwise a power failure may leave a file
-        of the right name and size without all of its contents.
+        of the right name and size that lacks some of its contents.
     threads : int, optional
         As in :func:`xavier_uniform`.
     progress : callable, optional
-        Called as ``progress(done, total)``, both in bytes, from any thread but never from two at once.
+        A function that is called as ``progress(done, total)``, both in bytes, from any thread but never from two at
+        once.
 
     Returns
     -------
@@ -69,8 +70,8 @@ def create(
         If a file of this name exists, finished or unfinished, or another process has just begun to write it.
     OSError
         If the system refuses an operation: another process is writing the file (BlockingIOError), the folder is
-        read-only, or the disk is too full, which is detected before the first byte is written. Everything written so
-        far stays for :func:`resume`.
+        read-only, or the disk is too full, which is detected before the first byte is written. What has been written
+        remains for :func:`resume`.
     TypeError, ValueError
         If an argument is not as described above.
 
@@ -131,24 +132,24 @@ def _removing(folder: int, plan: Plan) -> Iterator[None]:
 def _part(plan: Plan, rows: tuple[int, int] | None, shard: tuple[int, int] | None) -> list[Span]:
     """The spans of the elements that `rows` or `shard` selects."""
     if rows is not None and shard is not None:
-        raise ValueError("a part is given by rows or by shard, got both")
+        raise ValueError("a part is given by rows= or by shard=, got both")
     if plan.force:
-        raise ValueError("a part is added to what others write, got force: remove the file first")
+        raise ValueError("force=True cannot replace a file part by part: remove the file first")
     if plan.index:
-        raise ValueError("parts are of one file, got a max_shard_size that makes more")
+        raise ValueError("parts are parts of one file: pass a larger max_shard_size=, or none")
     spans = plan.targets[0].spans()
     if shard is not None:
         k, n = map(index, shard)
         if not 1 <= k <= n:
-            raise ValueError(f"shard must be k of n, with k from 1 to n; got {k}/{n}")
+            raise ValueError(f"shard must be (k, n) with k from 1 to n, got ({k}, {n})")
         return [span._replace(first=span.last * (k - 1) // n, last=span.last * k // n) for span in spans]
     assert rows is not None
     first, last = map(index, rows)
     if len(spans) != 1:
-        raise ValueError(f"rows are those of one table, got {len(spans)}: cut these by shard")
+        raise ValueError(f"rows= is for files of one table, got {len(spans)} tables: pass shard= instead")
     (span,) = spans
     if not 0 <= first <= last <= span.tensor.rows:
-        raise ValueError(f"rows must lie within the {span.tensor.rows:,} of the table, got {first}:{last}")
+        raise ValueError(f"rows must be first:last with 0 <= first <= last <= {span.tensor.rows}, got {first}:{last}")
     return [span._replace(first=first * span.row, last=last * span.row)]
 
 
@@ -157,7 +158,7 @@ def _create_part(
 ) -> int:
     (target,) = plan.targets
     if exists(folder, target.name):
-        raise FileExistsError(EEXIST, "it is finished, so no part is missing", target.name)
+        raise FileExistsError(EEXIST, "is already finished, so no part is missing", target.name)
     plan.refuse_finished(folder)
     try:
         try:

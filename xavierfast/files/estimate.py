@@ -17,11 +17,11 @@ TRIAL_BYTES = 1 << 28
 
 
 class Estimate(NamedTuple):
-    """The space and time that :func:`estimate` predicts."""
+    """The result of :func:`estimate`."""
 
     nbytes: int  # the size of all files together
     free: int  # the free bytes of the file system
-    seconds: float | None  # the expected time; None where the file system has no unnamed files for a trial
+    seconds: float | None  # the expected time; None if the file system cannot create an unnamed file for the trial
 
 
 def estimate(
@@ -35,7 +35,7 @@ def estimate(
 ) -> Estimate:
     """Predict the space and time that :func:`create` needs, from a trial that writes the first 256 MiB.
 
-    The trial goes to a file without a name, of which nothing remains.
+    The trial is written to a file without a name, which the system removes when it is closed.
 
     Parameters
     ----------

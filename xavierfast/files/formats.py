@@ -80,9 +80,9 @@ class Image(NamedTuple):
 def format_of_path(path: str) -> str:
     ending = os.path.splitext(path)[1]
     if ending not in FORMATS:
-        raise ValueError(f"the name of a table must end in {', '.join(FORMATS)}; got {path!r}")
+        raise ValueError(f"a table's file name must end in {', '.join(FORMATS)}; got {path!r}")
     if sys.byteorder == "big":
-        raise OSError(ENOTSUP, "tables on disk are little-endian, and this machine is not", path)
+        raise OSError(ENOTSUP, "tables on disk are little-endian, and this machine is big-endian", path)
     return ending
 
 
@@ -90,11 +90,11 @@ def format_of_path(path: str) -> str:
 
 
 def write_image(ending: str, tables: Mapping[str, Table]) -> Image:
-    """The image of a file that is to hold these tables."""
+    """The image of a file that will hold these tables."""
     if ending == ".safetensors":
         return _safetensors_image(tables)
     if len(tables) != 1:
-        raise ValueError(f"a {ending} file holds one table, got {len(tables)}: name the file .safetensors")
+        raise ValueError(f"a {ending} file must hold exactly one table, got {len(tables)}: use a .safetensors file")
     ((name, table),) = tables.items()
     dtype = table.dtype_name
     # NumPy stores the dtypes of ml_dtypes as void.
@@ -114,13 +114,15 @@ def _safetensors_image(tables: Mapping[str, Table]) -> Image:
     recipes = {name: table.recipe for name, table in tables.items()}
     for name, recipe in recipes.items():
         if recipe["dtype"] not in _SAFETENSORS_DTYPES:
-            raise ValueError(f"safetensors has no {recipe['dtype']}, got it for {name!r}: use float8_e4m3fn or wider")
+            raise ValueError(
+                f"a safetensors file cannot hold {recipe['dtype']}, got it for {name!r}: use another dtype"
+            )
         if name in ("", "__metadata__"):
             raise ValueError(f"a tensor in a safetensors file needs a name, got {name!r}: pass name=")
         name.encode()  # raises an error for a lone surrogate, which UTF-8 cannot express
     # The order of the safetensors library, in which each tensor is aligned: wide elements first, then by name.
     order = sorted(tables, key=lambda name: (-tables[name].itemsize, name))
-    # transformers refuses files whose metadata names no framework.
+    # transformers refuses files whose metadata do not name a framework.
     fields: dict[str, Any] = {"__metadata__": {"format": "pt", "xavierfast": json.dumps(recipes)}}
     begin = 0
     for name in order:
@@ -203,7 +205,7 @@ def _read_safetensors(fd: int, size: int) -> Image:
     end = len(header)
     for tensor in tensors:
         if tensor.begin != end:
-            raise FormatError(f"tensors must lie end to end, got {tensor.name!r:.80} at {tensor.begin}, not {end}")
+            raise FormatError(f"tensors must not leave gaps, got {tensor.name!r:.80} at {tensor.begin}, not {end}")
         end = tensor.end
     recipes = from_json(metadata["xavierfast"].encode()) if "xavierfast" in metadata else {}
     if not isinstance(recipes, dict):
@@ -224,15 +226,15 @@ def _read_tensor(name: str, field: Any, start: int) -> Tensor:
         and all(type(offset) is int for offset in offsets)
         and 0 <= offsets[0] <= offsets[1] < 1 << 63
     ):
-        raise FormatError(f"data_offsets must be begin and end, got {offsets!r:.80} for {name!r:.80}")
+        raise FormatError(f"data_offsets must be a list of begin and end, got {offsets!r:.80} for {name!r:.80}")
     sizes = _check_shape(shape, _BITS_PER_ELEMENT[dtype])
     begin, end = offsets
     if 8 * (end - begin) != math.prod(sizes) * _BITS_PER_ELEMENT[dtype]:
         raise FormatError(
-            f"data_offsets must enclose the tensor, got {end - begin} bytes for {name!r:.80}, {shape!r:.80}"
+            f"data_offsets must enclose exactly the tensor, got {end - begin} bytes for {name!r:.80}, {shape!r:.80}"
         )
-    own = next((own for own, theirs in _SAFETENSORS_DTYPES.items() if theirs == dtype), dtype)
-    return Tensor(name, sizes, own, start + begin, start + end)
+    numpy_name = next((name for name, theirs in _SAFETENSORS_DTYPES.items() if theirs == dtype), dtype)
+    return Tensor(name, sizes, numpy_name, start + begin, start + end)
 
 
 def _check_shape(shape: Any, bits: int) -> tuple[int, ...]:
@@ -255,13 +257,13 @@ def named(tables: Tables) -> dict[str, Table]:
     ):
         raise TypeError(f"tables must be a Table or a mapping of names to Tables, got {tables!r:.80}")
     if not tables:
-        raise ValueError("tables must hold at least one, got none")
+        raise ValueError("tables must hold at least one Table, got none")
     return dict(tables)
 
 
 def tables_from_recipes(recipes: Any) -> dict[str, Table]:
     if not isinstance(recipes, dict):
-        raise FormatError("recipes must be a JSON object of names")
+        raise FormatError("recipes must be a JSON object that maps names to recipes")
     tables = {}
     for name, recipe in recipes.items():
         try:

@@ -1,4 +1,4 @@
-"""Statistics of the tensors in a file: moments, extremes and histograms, to be compared with their recipes."""
+"""Statistics of the tensors in a file: moments, extremes and histograms, to be compared with the recipes' values."""
 
 import os
 import threading
@@ -91,8 +91,9 @@ def measure(
     path, tensor, sample
         As in :func:`verify`.
     bins : int
-        Number of bins of the histogram. It spans the distribution's bounds or, where it has none, 4 standard deviations
-        to each side of its mean; without a recipe, the range of the measured numbers.
+        The number of bins of the histogram. The histogram spans the distribution's bounds or, for an unbounded
+        distribution, 4 standard deviations to each side of the mean; without a recipe, the range of the measured
+        numbers.
     threads, progress
         As in :func:`create`.
 
@@ -135,7 +136,7 @@ def measure(
                 else:
                     spans.append(entry.span())
         if tensor is not None and not spans + others:
-            raise ValueError(f"tensor must be the name of one in the file, got {tensor!r}")
+            raise ValueError(f"tensor must be the name of a tensor in the file, got {tensor!r}")
         return (*_measure(spans, sample, bins, threads, progress), *others)
 
 

@@ -26,7 +26,7 @@ __all__ = ["Plan"]
 
 
 class Plan:
-    """The files that one call of ``create`` makes in an open folder, and the arguments that it was given."""
+    """The files that one call of ``create`` makes in an open folder, and the call's arguments."""
 
     def __init__(self, name: str, tables: Tables, max_shard_size: int | None, force: bool) -> None:
         self.name = name
@@ -37,7 +37,7 @@ class Plan:
         if max_shard_size is not None:
             max_shard_size = check_count("max_shard_size", max_shard_size)
             if self.ending != ".safetensors":
-                raise ValueError(f"max_shard_size is for .safetensors files, got {name!r}")
+                raise ValueError(f"max_shard_size= is only for .safetensors files, got {name!r}")
         self.max_shard_size = max_shard_size
         self.wrote_plan_file = False
         groups = _groups(self.tables, max_shard_size)
@@ -63,7 +63,7 @@ class Plan:
         except FileNotFoundError:
             return None
         if not isinstance(fields, dict) or set(fields) != {"max_shard_size", "force", "tables"}:
-            raise FormatError(f"{name}.partial.recipe.json must have max_shard_size, force and tables")
+            raise FormatError(f"{name}.partial.recipe.json must have the fields max_shard_size, force and tables")
         return cls(name, tables_from_recipes(fields["tables"]), fields["max_shard_size"], bool(fields["force"]))
 
     def refuse_finished(self, folder: int) -> None:
@@ -124,7 +124,7 @@ class Plan:
             self.wrote_plan_file = True
         except FileExistsError:
             if Plan.read(folder, self.name) != self:
-                message = "what is there was begun with another recipe"
+                message = "the unfinished table has another recipe; all parts need the same tables and seed"
                 raise FileExistsError(EEXIST, message, self.plan_file) from None
 
     def __eq__(self, other: object) -> bool:
@@ -157,11 +157,11 @@ class Plan:
 
     @contextmanager
     def noted_as_unfinished(self) -> Iterator[None]:
-        """Add a note to any error: the table is unfinished, and resume() finishes it."""
+        """Add a note to any error: how to finish the table."""
         try:
             yield
         except BaseException as error:
-            error.add_note(f"{self.name} is unfinished: resume() finishes it")
+            error.add_note(f"{self.name} is unfinished; call resume() to finish it")
             raise
 
 

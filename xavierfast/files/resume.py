@@ -28,7 +28,7 @@ def resume(
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> int:
-    """Finish a file that :func:`create` began: recompute it, write the blocks that differ, give it its name.
+    """Finish a file that :func:`create` began: recompute it, write the blocks that differ, give it its final name.
 
     Parameters
     ----------
@@ -68,10 +68,13 @@ def resume(
         if plan is None:
             plan = given
             if plan is None or not any(exists(folder, target.partial) for target in plan.targets):
-                state = "it is finished" if exists(folder, name) else "nothing unfinished is there"
+                state = "is already finished" if exists(folder, name) else "has no unfinished file"
                 raise FileNotFoundError(ENOENT, f"{state}, so there is nothing to resume", name)
         elif given is not None and (given.tables, given.max_shard_size) != (plan.tables, plan.max_shard_size):
-            raise ValueError(f"{plan.plan_file} must be of the tables that are given, got another recipe: see the file")
+            raise ValueError(
+                f"tables and max_shard_size must be those of the unfinished file, got another recipe: {plan.plan_file} "
+                "holds the right one"
+            )
         left = []
         for target in plan.targets:
             stack.callback(target.close)
@@ -82,7 +85,9 @@ def resume(
             elif _is_finished(folder, target, threads):
                 continue
             elif exists(folder, target.name) and not plan.force:
-                raise FileExistsError(EEXIST, "it exists, and is another than the one to resume", target.name)
+                raise FileExistsError(
+                    EEXIST, "exists and differs from the table to be resumed; move it away first", target.name
+                )
             else:
                 target.claim(folder, os.O_CREAT | os.O_EXCL)
             left.append(target)

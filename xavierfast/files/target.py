@@ -42,10 +42,10 @@ class Target:
         except FileExistsError:
             if not flags & os.O_EXCL:
                 raise
-            raise FileExistsError(EEXIST, "another process is beginning to write it", self.partial) from None
+            raise FileExistsError(EEXIST, "another process has just begun to write it", self.partial) from None
         _lock(self.fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, self.partial)
         if not is_open(folder, self.partial, self.fd):
-            raise FileExistsError(EEXIST, "another process has just finished or removed it", self.partial)
+            raise FileExistsError(EEXIST, "another process has just completed or removed it", self.partial)
         self.is_new = bool(flags & os.O_EXCL)
 
     def refuse_publisher(self, folder: int) -> None:
@@ -61,11 +61,13 @@ class Target:
     def check_places(self, folder: int, force: bool) -> None:
         """Raise an error if another process has removed or replaced the partial file, or created the final one."""
         if not exists(folder, self.partial):
-            raise FileNotFoundError(ENOENT, "it was removed meanwhile", self.partial)
+            raise FileNotFoundError(ENOENT, "was removed while it was being written", self.partial)
         if not is_open(folder, self.partial, self.fd):
-            raise FileExistsError(EEXIST, "another process has taken its place", self.partial)
+            raise FileExistsError(EEXIST, "was replaced by another file while it was being written", self.partial)
         if not force and exists(folder, self.name) and not is_open(folder, self.name, self.fd):
-            raise FileExistsError(EEXIST, "it appeared meanwhile", self.name)
+            raise FileExistsError(
+                EEXIST, "was created by another process in the meantime; move it away, then call resume()", self.name
+            )
 
     def reserve(self) -> None:
         """Reserve space for the whole file, so that a full disk is reported before the first byte is written."""
@@ -82,14 +84,15 @@ class Target:
             if not code:
                 os.ftruncate(self.fd, need)
         if code:
-            raise OSError(code, f"{os.strerror(code)}: it needs {need:,} bytes and {room:,} are free", self.name)
+            raise OSError(code, f"{os.strerror(code)}: the file needs {need:,} bytes, and {room:,} are free", self.name)
 
     def sync(self, folder: int) -> None:
         try:
             os.fsync(self.fd)
         except OSError as error:  # some bytes may be lost, and a second fsync would still report success
             os.unlink(self.partial, dir_fd=folder)
-            raise OSError(error.errno, f"{error.strerror}: fsync failed, so the file was removed", self.name) from error
+            message = f"{error.strerror}: fsync failed, so the file was removed; call resume() to write it again"
+            raise OSError(error.errno, message, self.name) from error
 
     def close(self) -> None:
         if self.fd >= 0:
@@ -101,7 +104,7 @@ def _lock(fd: int, how: int, name: str) -> None:
     try:
         fcntl.flock(fd, how | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise BlockingIOError(EAGAIN, "another process is writing it", name) from None
+        raise BlockingIOError(EAGAIN, "another process is writing this file", name) from None
     except OSError as error:
         if error.errno not in (ENOSYS, ENOTSUP, ENOLCK):  # these mean a file system without locks
             raise

@@ -38,7 +38,7 @@ def verify(
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> Verification:
-    """Recompute a table on disk and report which of its rows differ.
+    """Recompute a table on disk and return the rows that differ.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def verify(
         A file that :func:`create` made; a set of shards, by its index or by the name that it was created with; or any
         other .npy, .safetensors or .bin file, for example to find the rows of a trained table that never changed.
     recipe : Table, mapping of names to Tables, or path, optional
-        The expected Table or Tables, or a file that records them; by default the file's own recipe or its sidecar.
+        The expected Table or Tables, or a file with their recipes; by default, the file's own recipes.
     tensor : str, optional
         Compare only the tensor of this name.
     sample : int, optional
@@ -64,7 +64,7 @@ def verify(
     Raises
     ------
     FileNotFoundError
-        If there is no such file, or no recipe for it.
+        If the file does not exist or has no recipe.
     FormatError
         If the header or the recipe is malformed.
     OSError, TypeError, ValueError
@@ -104,7 +104,7 @@ def verify(
                     spans.append(entry.span())
         names = {check.name for check in checks} | {span.tensor.name for span in spans}
         if tensor is not None and not names:
-            raise ValueError(f"tensor must be the name of one in the file, got {tensor!r}")
+            raise ValueError(f"tensor must be the name of a tensor in the file, got {tensor!r}")
         if tensor is None:
             checks += [TensorCheck(name, 0, 0, problem="it is missing") for name in sorted(wanted - names)]
         blocks = Blocks(spans)
@@ -121,13 +121,13 @@ def _row_report(path: str | os.PathLike[str] | None, spans: list[Span]) -> Itera
         yield None
         return
     if len(spans) != 1:
-        raise ValueError(f"a report is of the rows of one tensor, got {len(spans)}: choose one with tensor=")
+        raise ValueError(f"a report is about the rows of one tensor, got {len(spans)} tensors: choose one with tensor=")
     if format_of_path(os.fspath(path)) != ".npy":
-        raise ValueError(f"a report is a .npy file, got {os.fspath(path)!r}")
+        raise ValueError(f"report must be the path of a .npy file, got {os.fspath(path)!r}")
     rows = spans[0].tensor.rows
     header = npy_header((rows,), "|b1")
     if len(header) + rows >= 1 << 63:
-        raise ValueError(f"a report of {rows:,} rows is larger than a file can be")
+        raise ValueError(f"a report must have less than 2**63 bytes, got {rows:,} rows")
     with folder_of(path) as (folder, name):
         fd = open_file(folder, name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         try:
