@@ -71,8 +71,8 @@ class Plan:
 
         Only files and symlinks can be replaced. A sidecar that already holds the same recipe is no obstacle.
         """
-        beside = [name for name in (self.index, self.sidecar, self.superseded) if name]
-        for name in [target.name for target in self.targets] + beside:
+        others = [name for name in (self.index, self.sidecar, self.superseded) if name]
+        for name in [target.name for target in self.targets] + others:
             kind = kind_of(folder, name)
             if kind is Kind.NOTHING:
                 continue
@@ -165,12 +165,12 @@ class Plan:
             raise
 
 
-def _groups(tables: dict[str, Table], most: int | None) -> list[dict[str, Table]]:
-    """Split the tables, in their order, into groups of at most `most` bytes; a larger table gets its own group."""
+def _groups(tables: dict[str, Table], max_bytes: int | None) -> list[dict[str, Table]]:
+    """Split the tables, in their order, into groups of at most `max_bytes` bytes; a larger table gets its own group."""
     groups: list[dict[str, Table]] = [{}]
     filled = 0
     for name, table in tables.items():
-        if groups[-1] and most is not None and filled + table.nbytes > most:
+        if groups[-1] and max_bytes is not None and filled + table.nbytes > max_bytes:
             groups.append({})
             filled = 0
         groups[-1][name] = table

@@ -4,7 +4,7 @@ import numpy as np
 
 from .._core.fill import Array
 
-# The most ranges that a TensorCheck lists.
+# The maximal number of ranges that a TensorCheck lists.
 MAX_RANGES = 1000
 # Twice as many are kept while rows are added: ranges that become adjacent are joined, and more than MAX_RANGES remain.
 _KEPT_RANGES = 2 * MAX_RANGES
