@@ -65,9 +65,8 @@ class Target:
         if not is_open(folder, self.partial, self.fd):
             raise FileExistsError(EEXIST, "was replaced by another file while it was being written", self.partial)
         if not force and exists(folder, self.name) and not is_open(folder, self.name, self.fd):
-            raise FileExistsError(
-                EEXIST, "was created by another process in the meantime; move it away, then call resume()", self.name
-            )
+            message = "has been created in the meantime; move it away, then call resume()"
+            raise FileExistsError(EEXIST, message, self.name)
 
     def reserve(self) -> None:
         """Reserve space for the whole file, so that a full disk is reported before the first byte is written."""
