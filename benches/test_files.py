@@ -18,7 +18,7 @@ import xavierfast as xf
 from xavierfast import files
 from xavierfast._core.threads import default_threads, parallel_for
 from xavierfast.files import posix as disk
-from xavierfast.files.blocks import BLOCK
+from xavierfast.files.blocks import BLOCK_BYTES
 
 SIZE = 1 << 32
 SHAPE = (SIZE // 512, 128)
@@ -54,15 +54,15 @@ def constant(path, sync):
     """One buffer, again and again: what the system takes from threads that compute nothing."""
 
     def call():
-        buffer = np.full(BLOCK, 7, np.uint8)
+        buffer = np.full(BLOCK_BYTES, 7, np.uint8)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         assert disk.fallocate(fd, SIZE) == 0
 
         def work(begin, end):
-            for first in range(begin, end, BLOCK):
+            for first in range(begin, end, BLOCK_BYTES):
                 disk.pwrite(fd, buffer.data, first)
 
-        parallel_for(SIZE, BLOCK, BLOCK, THREADS, work)
+        parallel_for(SIZE, BLOCK_BYTES, BLOCK_BYTES, THREADS, work)
         if sync:
             os.fsync(fd)
         os.close(fd)
@@ -111,11 +111,11 @@ def pread(path):
 
         def work(begin, end):
             if not hasattr(buffers, "buffer"):
-                buffers.buffer = np.empty(BLOCK, np.uint8)
-            for first in range(begin, end, BLOCK):
+                buffers.buffer = np.empty(BLOCK_BYTES, np.uint8)
+            for first in range(begin, end, BLOCK_BYTES):
                 disk.pread(fd, buffers.buffer.data, first)
 
-        parallel_for(SIZE, BLOCK, BLOCK, THREADS, work)
+        parallel_for(SIZE, BLOCK_BYTES, BLOCK_BYTES, THREADS, work)
         os.close(fd)
 
     return call
@@ -128,11 +128,11 @@ def kernel():
 
     def work(begin, end):
         if not hasattr(buffers, "buffer"):
-            buffers.buffer = np.empty(BLOCK // 4, np.float32)
-        for first in range(begin, end, BLOCK):
+            buffers.buffer = np.empty(BLOCK_BYTES // 4, np.float32)
+        for first in range(begin, end, BLOCK_BYTES):
             table._read_flat(first // 4, buffers.buffer)
 
-    return lambda: parallel_for(SIZE, BLOCK, BLOCK, THREADS, work)
+    return lambda: parallel_for(SIZE, BLOCK_BYTES, BLOCK_BYTES, THREADS, work)
 
 
 @pytest.fixture(scope="module")

@@ -104,7 +104,7 @@ def test_means_and_ranges(folder):
     assert np.array_equal(np.load("gate.npy"), xf.uniform((1000, 64), low=0, high=1, seed=7))
     shown = json.loads(call("show", "gate.npy", "--json"))["tensors"][0]
     assert (shown["expected"]["mean"], shown["edges"]) == (0.5, [0.0, 1.0])
-    assert "beside the recipe's" in call("show", "gate.npy")
+    assert "from the recipe's" in call("show", "gate.npy")
     tensor = 'scale = {shape = [64], init = "normal", mean = 1.0, std = 0.02}'
     (folder / "model.toml").write_text(f"[tensors]\n{tensor}\n")
     call("create", "model.safetensors", "--spec", "model.toml", "--seed", "3")
@@ -147,13 +147,17 @@ def test_shards_and_their_index(folder):
 
 def test_parts_in_any_order():
     part = ["create", "items.npy", "1Kx64", "--seed", "7"]
-    assert "part written" in call(*part, "--rows", "500:1K")
+    out = call(*part, "--rows", "500:1K")
+    assert re.match(
+        r"items\.npy: part written, 128\.00 kB in .*\nwhen all parts are written, run xavierfast resume items\.npy\n",
+        out,
+    )
     assert "128.00 kB" in call(*part, "--rows", "500:1_000")
     call(*part, "--shard", "1/4")
-    assert "unfinished" in call("verify", "items.npy", code=3)
-    call("finish", "items.npy")
+    assert "unfinished; run xavierfast resume items.npy to finish it" in call("verify", "items.npy", code=3)
+    call("resume", "items.npy")
     assert np.array_equal(np.load("items.npy"), xf.xavier_uniform((1000, 64), seed=7))
-    assert "finished" in call("finish", "items.npy", code=3)
+    assert "finished" in call("resume", "items.npy", code=3)
 
 
 def test_dry_run_tells_and_leaves_nothing(folder):
@@ -161,7 +165,7 @@ def test_dry_run_tells_and_leaves_nothing(folder):
     assert found["nbytes"] == 512_000_128
     assert found["free"] > 0
     assert found["seconds"] is None or found["seconds"] > 0
-    assert "lacking" in call("create", "items.npy", "1Tx100000", "--dry-run", code=3)
+    assert "not enough free space" in call("create", "items.npy", "1Tx100000", "--dry-run", code=3)
     assert not list(folder.iterdir())
 
 
@@ -222,11 +226,84 @@ def test_wrong_usage(arguments, items, folder):
     assert sorted(folder.iterdir()) == before
 
 
+# ---- errors in the words of the shell
+
+
+def test_what_exists_is_replaced_with_an_option(items, folder):
+    command = ["create", "items.npy", "10x4", "--seed", "1"]
+    assert call(*command, code=3) == "xavierfast: items.npy: already exists; pass --force to replace it\n"
+    (folder / "new.npy").mkdir()
+    error = "xavierfast: new.npy: is a folder, and --force replaces only files and symlinks\n"
+    for option in ([], ["--force"]):
+        assert call("create", "new.npy", "10x4", *option, code=3) == error
+
+
+def test_what_is_unfinished_is_resumed_with_a_command(items, folder):
+    (folder / "my tables").mkdir()
+    path = "my tables/new.npy"
+    files.create(path, items, rows=(3, 5))
+    assert call("create", path, "1Kx64", code=3) == (
+        "xavierfast: new.npy.partial: an unfinished table exists: run xavierfast resume 'my tables/new.npy' to finish "
+        "it, or pass --force to start over\n"
+    )
+    unfinished = "xavierfast: new.npy: is unfinished; run xavierfast resume 'my tables/new.npy' to finish it\n"
+    assert call("verify", path, code=3) == call("show", path, code=3) == unfinished
+    assert call("verify", "items.npy", "--recipe", path, code=3) == unfinished
+    call("resume", path)
+    assert call("resume", path, code=3) == "xavierfast: new.npy: is already finished, so there is nothing to resume\n"
+
+
+def test_keywords_are_options(items, folder):
+    (folder / "model.toml").write_text(SPEC)
+    call("create", "model.safetensors", "--spec", "model.toml", "--seed", "3")
+    for arguments, option in (
+        (["create", "a.safetensors", "3x4"], "pass --name"),
+        (["create", "a.npy", "3x4", "--max-shard-size", "5GB"], "--max-shard-size is only for .safetensors files"),
+        (["create", "a.npy", "3x4", "--seed", "0", "--rows", "0:2", "--shard", "1/2"], "by --rows or by --shard, got"),
+        (["create", "a.npy", "3x4", "--seed", "0", "--rows", "0:2", "--force"], "--force cannot replace"),
+        (["create", "a.safetensors", "--spec", "model.toml", "--seed", "0", "--rows", "0:2"], "pass --shard instead"),
+    ):
+        assert option in call(*arguments, code=2)
+    files.create("model.npy", xf.Table((3, 4), seed=0, name="name=, force=True"))
+    error = call("verify", "model.safetensors", "--report", "r.npy", code=2)
+    assert error.endswith("choose one with --tensor\n")
+
+
+# ---- notes
+
+
+def test_xavier_on_an_embedding_is_noted_once(folder):
+    (note,) = xf.Table((10_000, 64), seed=7)._notes()
+    assert "nothing sums over rows" in note
+
+    def create(name, *options):
+        command = [*COMMAND, "create", name, "10Kx64", "--seed", "7", *options]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return done.stdout, done.stderr
+
+    for k, options in enumerate(([], ["--dry-run"], ["--rows", "0:5"], ["--resume"])):
+        assert create(f"{k}.npy", *options)[1] == f"xavierfast: note: {note}\n"
+    assert create("quiet.npy", "--quiet") == ("", "")
+    for options in (["--dry-run"], []):
+        out, error = create("json.npy", "--json", *options)
+        assert (json.loads(out)["note"], error) == (note, "")
+    assert create("normal.npy", "--init", "normal")[1] == ""
+    assert json.loads(create("zeros.npy", "--init", "zeros", "--json")[0])["note"] is None
+
+
+def test_the_note_of_a_model_names_the_tensor(folder):
+    spec = '[rules]\n"*" = "xavier_uniform"\n[tensors]\na = [64, 64]\nembed = "10Kx64"\nhead = "20Kx64"\n'
+    (folder / "model.toml").write_text(spec)
+    done = json.loads(call("create", "model.safetensors", "--spec", "model.toml", "--seed", "3", "--json"))
+    assert done["note"].startswith("embed: for an embedding of 10,000 rows, xavier_uniform gives small values")
+    assert done["note"].endswith(" (further notes: 1)")
+
+
 # ---- verify
 
 
 def test_verify_says_which_rows_differ(items):
-    assert "all is as the recipe says" in call("verify", "items.npy")
+    assert "all values match the recipe" in call("verify", "items.npy")
     with open("items.npy", "r+b") as file:
         for row in (3, 10, 11, 12):
             file.seek(128 + 256 * row)
@@ -332,7 +409,8 @@ def test_it_can_be_stopped_and_resumed(number, code, folder):
     process.send_signal(number)
     _, error = process.communicate()
     assert process.returncode == code
-    assert error.startswith("xavierfast: stopped (items.npy is unfinished")
+    stopped = "xavierfast: stopped (items.npy is unfinished; run xavierfast resume items.npy to finish it)"
+    assert error.splitlines()[1:] == [stopped]  # after the note on embeddings
     assert not (folder / "items.npy").exists()
     assert "were missing" in call(*command, "--resume")
     call("verify", "items.npy")
@@ -360,7 +438,7 @@ def test_a_bar_on_a_terminal_and_silence_in_a_pipe():
 
 
 def test_help_and_version():
-    for command in ([], ["create"], ["finish"], ["verify"], ["show"]):
+    for command in ([], ["create"], ["resume"], ["verify"], ["show"]):
         assert "Usage" in call(*command, "--help")
     assert call("--version") == f"xavierfast {xf.__version__}, level {xf.level}\n"
 
@@ -411,7 +489,7 @@ def test_a_terminal_without_columns():
 def test_a_fifo_is_no_spec():
     os.mkfifo("spec.toml")
     error = call("create", "m.safetensors", "--spec", "spec.toml", code=3, timeout=60)
-    assert "spec.toml: what is in the way is no regular file" in error
+    assert "spec.toml: is a named pipe, not a regular file" in error
 
 
 def test_too_little_memory():
@@ -419,7 +497,7 @@ def test_too_little_memory():
     code += "from xavierfast.__main__ import main; main()"
     command = [sys.executable, "-P", "-c", code, "explain", "--layers", "99999x5"]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (3, "xavierfast: there is not enough memory for that\n")
+    assert (done.returncode, done.stderr) == (3, "xavierfast: not enough memory\n")
 
 
 # ---- sizes

@@ -38,7 +38,7 @@ class Patched(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         sizes = [(fill, "PARALLEL_MIN_BYTES", 0), (fill, "PIECE_BYTES", 1 << 12), (table, "CHUNK", 7)]
-        sizes += [(blocks, "PARALLEL_MIN_BYTES", 0), (blocks, "BLOCK", 1 << 12)]
+        sizes += [(blocks, "PARALLEL_MIN_BYTES", 0), (blocks, "BLOCK_BYTES", 1 << 12)]
         self.patches = [mock.patch.object(*size) for size in sizes]
         for patch in self.patches:
             patch.start()
@@ -426,9 +426,9 @@ class Folder(Patched):
             return
         loaded = files.load(self.folder / "a.npy", mode)
         assert loaded.tobytes() == data[size - 70 * 200 : size]
-        (figures,) = files.inspect(self.folder / "a.npy", threads=1)
+        (stats,) = files.measure(self.folder / "a.npy", threads=1)
         if np.isfinite(loaded).all():
-            assert (figures.count, figures.low, figures.high) == (3500, loaded.min(), loaded.max())
+            assert (stats.count, stats.low, stats.high) == (3500, loaded.min(), loaded.max())
 
     # ---- what others do
 

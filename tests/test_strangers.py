@@ -69,8 +69,8 @@ def outcome(reader, *arguments):
 
 
 READERS = {
-    "inspect": lambda path: files.inspect(path, threads=1),
-    "inspect a sample": lambda path: files.inspect(path, threads=1, sample=2),
+    "measure": lambda path: files.measure(path, threads=1),
+    "measure a sample": lambda path: files.measure(path, threads=1, sample=2),
     "verify": lambda path: files.verify(path, threads=1),
     "verify a sample": lambda path: files.verify(path, threads=1, sample=2),
     "verify ours": lambda path: files.verify(path, TABLE, threads=1),
@@ -236,7 +236,7 @@ def test_valid(folder, kind):
     """Else the mutants below would all be refused for one reason."""
     name, contents = VALID[kind]
     partial = any("partial" in file for file in contents)
-    want = {"resume"} if partial else {"inspect", "inspect a sample", "verify", "verify a sample", "tables_of"}
+    want = {"resume"} if partial else {"measure", "measure a sample", "verify", "verify a sample", "tables_of"}
     assert not want & refused(strike(folder, name, contents))
 
 
@@ -288,7 +288,7 @@ BAD_SAFETENSORS = {
 def test_safetensors(folder, case):
     results = strike(folder, "x.safetensors", {"x.safetensors": BAD_SAFETENSORS[case]})
     assert refused(results) == set(READERS)
-    assert isinstance(results["inspect"], files.FormatError)
+    assert isinstance(results["measure"], files.FormatError)
 
 
 STRANGE_SAFETENSORS = {
@@ -308,7 +308,7 @@ STRANGE_SAFETENSORS = {
 @pytest.mark.parametrize("case", STRANGE_SAFETENSORS)
 def test_strange_safetensors(folder, case):
     """Odd, and still in order."""
-    assert "inspect" not in refused(strike(folder, "x.safetensors", {"x.safetensors": STRANGE_SAFETENSORS[case]}))
+    assert "measure" not in refused(strike(folder, "x.safetensors", {"x.safetensors": STRANGE_SAFETENSORS[case]}))
 
 
 HUGE = {
@@ -334,7 +334,7 @@ def test_huge_and_hollow(folder, shape, ending):
     }  # fmt: skip
     name = f"x{ending}"
     results = strike(folder, name, {name: content[ending], f"{name}.recipe.json": recipe})
-    assert not {"inspect", "verify", "tables_of"} & refused(results)
+    assert not {"measure", "verify", "tables_of"} & refused(results)
     assert table.nbytes <= 24 or not results["verify"].ok
     strike(folder, name, {f"{name}.partial.recipe.json": json.dumps(plan([table])).encode()})
 
@@ -362,11 +362,11 @@ EDGES = {
     "dtype", ["F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "C64", "I64", "U64", "I8", "BOOL"]
 )
 def test_values(folder, dtype, data):
-    """Whatever the numbers are, `inspect` measures them."""
+    """Whatever the numbers are, `measure` measures them."""
     size = 8 if dtype.endswith("64") else 4 if dtype.endswith("32") else 2 if dtype.endswith("16") else 1
     fields = {"w": {"dtype": dtype, "shape": [64 // size], "data_offsets": [0, 64]}}
     results = strike(folder, "x.safetensors", {"x.safetensors": st_bytes(fields, (data * 64)[:64])})
-    assert results["inspect"][0].count == 64 // size * (2 if dtype == "C64" else 1)
+    assert results["measure"][0].count == 64 // size * (2 if dtype == "C64" else 1)
 
 
 # ---- recipes, in all places
@@ -395,7 +395,7 @@ FIELDS = list(paths_in(WIDE.recipe))
 
 @pytest.mark.parametrize(
     ("place", "path", "readers"),
-    [(sidecar, path, ["inspect", "load"]) for path in FIELDS]
+    [(sidecar, path, ["measure", "load"]) for path in FIELDS]
     + [(in_metadata, path, ["tables_of", "verify"]) for path in FIELDS if len(path) < 2]
     + [(planned, path, ["resume"]) for path in FIELDS if len(path) < 2],
     ids=lambda value: value.__name__ if callable(value) else "-".join(map(str, value)),
@@ -491,10 +491,10 @@ BAD_NPY = {
 @pytest.mark.parametrize("case", BAD_NPY)
 def test_npy(folder, case):
     contents = {"x.npy": BAD_NPY[case], "x.npy.recipe.json": json.dumps(RECIPE).encode()}
-    readers = {what: READERS[what] for what in ("inspect", "verify ours", "tables_of", "like", "load")}
+    readers = {what: READERS[what] for what in ("measure", "verify ours", "tables_of", "like", "load")}
     results = strike(folder, "x.npy", contents, readers)
     assert refused(results) == set(readers)
-    assert isinstance(results["inspect"], files.FormatError)
+    assert isinstance(results["measure"], files.FormatError)
 
 
 STRANGE_NPY = {
@@ -516,7 +516,7 @@ STRANGE_NPY = {
 def test_strange_npy(folder, case):
     contents = {"x.npy": STRANGE_NPY[case], "x.npy.recipe.json": json.dumps(RECIPE).encode()}
     results = strike(folder, "x.npy", contents)
-    assert not {"inspect", "tables_of"} & refused(results)
+    assert not {"measure", "tables_of"} & refused(results)
     array = results["load"]
     assert isinstance(array, REFUSALS) or array.size <= len(STRANGE_NPY[case])
 
@@ -579,11 +579,11 @@ def test_more_shards_than_descriptors(folder):
     for _ in range(3):
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(64, len(os.listdir("/dev/fd")) + 20), limits[1]))
         try:
-            result = outcome(files.inspect, folder / "x.safetensors")
+            result = outcome(files.measure, folder / "x.safetensors")
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         assert isinstance(result, OSError)
-    assert outcome(files.inspect, folder / "x.safetensors") == ()
+    assert outcome(files.measure, folder / "x.safetensors") == ()
 
 
 BAD_PLANS = {
@@ -617,7 +617,7 @@ def test_names_are_no_paths(folder, tensor, most):
 def test_surrogates(folder):
     """A name that is no text in UTF-8 is in no safetensors file: other tools could not read it."""
     results = strike(folder, "x.safetensors", {"x.safetensors": st_bytes({"\ud800": W}, bytes(24))})
-    assert isinstance(results["inspect"], files.FormatError)
+    assert isinstance(results["measure"], files.FormatError)
     fields = plan([xf.Table((2, 3), seed=0, name="\ud800")])
     contents = {"x.safetensors.partial.recipe.json": json.dumps(fields).encode()}
     assert refused(strike(folder, "x.safetensors", contents, {"resume": READERS["resume"]}))
@@ -701,7 +701,7 @@ def test_nested_to_the_limit(folder, name):
             contents = dict([sidecar(text.encode())[1], {name: text.encode()}][name != "x.npy"])
             if name == "x.safetensors":
                 contents = {name: st_bytes(text, bytes(24))}
-            readers = SPECS if name == "x.json" else {what: READERS[what] for what in ("inspect", "tables_of")}
+            readers = SPECS if name == "x.json" else {what: READERS[what] for what in ("measure", "tables_of")}
             for file, content in contents.items():
                 (folder / file).write_bytes(content)
             for reader in readers.values():
@@ -802,7 +802,7 @@ def test_any_values(folder, dtype, data):
     size = {"64": 8, "32": 4, "16": 2}.get(dtype[-2:], 1)
     field = {"dtype": dtype, "shape": [len(data) // size], "data_offsets": [0, len(data)]}
     results = strike(
-        folder, "x.safetensors", {"x.safetensors": st_bytes({"w": field}, data)}, {"inspect": READERS["inspect"]}
+        folder, "x.safetensors", {"x.safetensors": st_bytes({"w": field}, data)}, {"measure": READERS["measure"]}
     )
     assert not refused(results)
 
@@ -863,7 +863,7 @@ def test_as_the_library_does(folder, header):
     except safetensors.SafetensorError as error:
         theirs = str(error)
     (folder / "x.safetensors").write_bytes(st_bytes(text, bytes(end)))
-    ours = outcome(files.inspect, folder / "x.safetensors")
+    ours = outcome(files.measure, folder / "x.safetensors")
     if not theirs:
         assert not isinstance(ours, Exception) or any(rule in str(ours) for rule in STRICTER)
     elif "not fully covered" not in theirs and "-0" not in text:  # a length for verify to report; 0 is as good as -0

@@ -3,10 +3,12 @@
 import io
 import json
 import os
+import re
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from enum import Enum
 from math import sqrt
@@ -31,7 +33,10 @@ from .table import Table
 
 __all__ = ["app", "run"]
 
-EPILOG = "Exit codes: 0 fine, 1 a difference was found, 2 wrong usage, 3 a file or a disk failed, 130 interrupted."
+EPILOG = (
+    "Exit codes: 0 success, 1 a difference was found, 2 wrong usage, 3 a file or a disk failed, 130 interrupted, "
+    "143 terminated."
+)
 
 app = typer.Typer(
     name="xavierfast",
@@ -65,7 +70,7 @@ def run() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # for locales that lack characters of bars and names
-    if os.environ.get("COLUMNS") == "0":  # with no columns, rich would print nothing
+    if os.environ.get("COLUMNS") == "0":  # with 0 columns, rich would print nothing
         del os.environ["COLUMNS"]
     try:
         app()
@@ -76,38 +81,51 @@ def run() -> None:
 
 # ---- options
 
-TABLE, MODEL, PART = "Of one table", "Of a model", "Of a part"
+# Titles of the groups of options in the help.
+TABLE, MODEL, PART = "Options for one table", "Options for a model", "Options for a part of a file"
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")]
 Threads = Annotated[int | None, typer.Option(help="Number of threads; by default, one per usable CPU.", min=1)]
-Sample = Annotated[int | None, typer.Option(help="Read only this many random 1 MiB blocks, not the whole file.", min=1)]
+Sample = Annotated[int | None, typer.Option(help="Read only this many blocks of 1 MiB, chosen at random.", min=1)]
 Tensor = Annotated[str | None, typer.Option(help="Read only the tensor of this name.")]
 Sync = Annotated[bool, typer.Option(help="Wait until the table is on the disk before it gets its final name.")]
 
 
+# Keywords of xavierfast.files as its errors name them: force=True, or tensor= without a value.
+_KEYWORD = re.compile(r"\b(force|max_shard_size|name|rows|shard|tensor)=(True\b|(?=[\s,;:)]|$))")
+
+
+def _in_shell_words(text: str, path: str) -> str:
+    """Replace what a Python program has to pass or call, in an error, by the option or the command."""
+    text = _KEYWORD.sub(lambda match: "--" + match[1].replace("_", "-"), text)
+    return text.replace("call resume()", f"run xavierfast resume {shlex.quote(path)}")
+
+
 @contextmanager
-def _reporting() -> Iterator[None]:
-    """Turn errors into one line on stderr and an exit code."""
+def _reporting(*paths: str) -> Iterator[None]:
+    """Turn errors, which may be about any of the `paths`, into one line on stderr and an exit code."""
     try:
         yield
     except (KeyboardInterrupt, Terminated) as error:
         code = Exit.TERMINATED if isinstance(error, Terminated) else Exit.INTERRUPTED
-        _fail("stopped", error, code)
+        _fail("stopped", error, code, paths)
     except (OSError, files.FormatError) as error:
         text = str(error)
         if isinstance(error, OSError) and error.filename is not None:
             text = f"{_text(error.filename)}: {error.strerror}"
-        _fail(text, error, Exit.FAILURE)
+        _fail(text, error, Exit.FAILURE, paths)
     except MemoryError as error:
-        _fail("there is not enough memory for that", error, Exit.FAILURE)
+        _fail("not enough memory", error, Exit.FAILURE, paths)
     except (TypeError, ValueError, ImportError) as error:
-        _fail(str(error), error, Exit.USAGE)
+        _fail(str(error), error, Exit.USAGE, paths)
 
 
-def _fail(text: str, error: BaseException, code: Exit) -> NoReturn:
-    notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
-    print(_printable(f"xavierfast: {text}{notes}"), file=sys.stderr)
+def _fail(text: str, error: BaseException, code: Exit, paths: Sequence[str]) -> NoReturn:
+    text += "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+    name = error.filename if isinstance(error, OSError) else None
+    path = next((path for path in paths if os.path.basename(path) == name), paths[0] if paths else "PATH")
+    print(_printable(f"xavierfast: {_in_shell_words(text, path)}"), file=sys.stderr)
     raise typer.Exit(code) from None
 
 
@@ -116,7 +134,7 @@ def _text(name: str | bytes | int) -> str:
 
 
 def _printable(text: str) -> str:
-    """Escape control characters, which an untrusted file could contain."""
+    """Escape control characters, which an untrusted file may contain."""
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
@@ -179,7 +197,9 @@ def create(
             rich_help_panel=TABLE,
         ),
     ] = "float32",
-    seed: Annotated[int | None, typer.Option(help="Seed; by default a fresh one, which the recipe records.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="The seed; by default a new random one, which the recipe records.")
+    ] = None,
     name: Annotated[
         str, typer.Option(help="The table's name; its values depend on it too.", rich_help_panel=TABLE)
     ] = "",
@@ -191,16 +211,18 @@ def create(
     ] = None,
     layout: Annotated[
         str | None,
-        typer.Option(help="One letter per axis: i in, o out, b batch; oihw, bio, ...", rich_help_panel=TABLE),
+        typer.Option(
+            help="One letter per axis: i for inputs, o for outputs, b for batch; such as oihw.", rich_help_panel=TABLE
+        ),
     ] = None,
     groups: Annotated[
         int, typer.Option(help="The number of groups of a grouped convolution.", min=1, rich_help_panel=TABLE)
     ] = 1,
     fan_in: Annotated[
-        int | None, typer.Option(help="The fan-in, instead of the shape's.", min=1, rich_help_panel=TABLE)
+        int | None, typer.Option(help="The fan-in to use in place of the shape's.", min=1, rich_help_panel=TABLE)
     ] = None,
     fan_out: Annotated[
-        int | None, typer.Option(help="The fan-out, instead of the shape's.", min=1, rich_help_panel=TABLE)
+        int | None, typer.Option(help="The fan-out to use in place of the shape's.", min=1, rich_help_panel=TABLE)
     ] = None,
     spec: Annotated[
         str | None, typer.Option(help="A .toml or .json file with names, shapes and rules.", rich_help_panel=MODEL)
@@ -216,15 +238,16 @@ def create(
     max_shard_size: Annotated[
         str | None,
         typer.Option(
-            help="Split .safetensors into files of at most this size, such as 5GB, and an index.", rich_help_panel=MODEL
+            help="Split .safetensors into files of at most this size, such as 5GB, and write an index.",
+            rich_help_panel=MODEL,
         ),
     ] = None,
     rows: Annotated[
         str | None,
-        typer.Option(help="Write only rows FIRST:LAST, such as 0:25M; others write the rest.", rich_help_panel=PART),
+        typer.Option(help="Write only rows FIRST to before LAST, such as 0:25M.", rich_help_panel=PART),
     ] = None,
     shard: Annotated[
-        str | None, typer.Option(help="Write only part K/N, with K from 1 to N.", rich_help_panel=PART)
+        str | None, typer.Option(help="Write only part K of N parts, such as 1/4.", rich_help_panel=PART)
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Finish a file that the same command began.")] = False,
     force: Annotated[
@@ -232,7 +255,7 @@ def create(
     ] = False,
     sync: Sync = True,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print size, free space and time, from a trial that leaves no trace.")
+        bool, typer.Option("--dry-run", help="Print the size, the free space and the estimated time; leave no file.")
     ] = False,
     threads: Threads = None,
     quiet: Quiet = False,
@@ -240,64 +263,91 @@ def create(
 ) -> None:
     """Write a table, or the tables of a model, to disk.
 
-    The file is called PATH.partial until it is complete. After a crash or a full disk, finish it by the same command
-    with --resume, or by xavierfast finish PATH.
+    The file is called PATH.partial until it is complete. After a crash or a full disk, finish it with the same command
+    and --resume, or with xavierfast resume PATH.
 
     xavierfast create items.npy 10Mx128 --dtype bfloat16 --seed 7 --name items
 
     xavierfast create model.safetensors --spec model.toml --seed 0
     """
-    with _reporting():
-        if (shape is not None) + (spec is not None) + (like is not None) != 1:
-            raise ValueError("what to create is given by SHAPE, by --spec or by --like: give one of them")
+    with _reporting(path):
+        sources = [source for source in (shape, spec, like) if source is not None]
+        if len(sources) != 1:
+            raise ValueError(f"exactly one of SHAPE, --spec and --like must be given, got {len(sources)}")
         if rules is not None and like is None:
-            raise ValueError("--rules is for --like; a spec holds its own")
-        tables, has_seed = _what(context, shape, spec, like, rules)
-        most = None if max_shard_size is None else specs.parse_size(max_shard_size)
+            raise ValueError("--rules is only for --like: a spec has its own rules")
+        tables, has_seed = _tables_to_create(context, shape, spec, like, rules)
+        max_bytes = None if max_shard_size is None else specs.parse_size(max_shard_size)
         part: dict[str, Any] = {}
         if rows is not None:
             part["rows"] = specs.parse_range(rows)
         if shard is not None:
             part["shard"] = specs.parse_fraction(shard)
         if part and not has_seed:
-            raise ValueError("all who write parts of one table need the same seed: give --seed")
+            raise ValueError("all parts of one table must have the same seed: pass --seed")
         if part and resume:
-            raise ValueError("a part is written again without --resume; xavierfast finish fills what is missing")
+            raise ValueError(
+                "--resume cannot be combined with --rows or --shard: xavierfast resume completes the parts"
+            )
+        note = _note(tables)
+        if note and not (quiet or as_json):
+            with suppress(OSError):  # a note that nobody can read must not stop the creation
+                print(_printable(f"xavierfast: note: {note}"), file=sys.stderr)
         if dry_run:
-            found = files.estimate(path, tables, max_shard_size=most, force=force, sync=sync, threads=threads)
-            _print_estimate(path, found, as_json)
+            found = files.estimate(path, tables, max_shard_size=max_bytes, force=force, sync=sync, threads=threads)
+            _print_estimate(path, found, note, as_json)
             return
         begin, written = perf_counter(), None
         with _progress(path, quiet or as_json) as progress:
-            shared: Any = {"max_shard_size": most, "sync": sync, "threads": threads, "progress": progress}
+            shared: Any = {"max_shard_size": max_bytes, "sync": sync, "threads": threads, "progress": progress}
             if resume:
                 written = _resume(path, tables, has_seed, force, shared)
             if written is None:
                 nbytes = files.create(path, tables, force=force, **part, **shared)
             else:
                 nbytes = sum(table.nbytes for table in files.tables_of(path).values())
-        done = "part written, which finish completes" if part else "written"
-        _print_created(path, nbytes, done, written, perf_counter() - begin, quiet, as_json)
+        seconds = perf_counter() - begin
+        if as_json:
+            fields = {"path": path, "nbytes": nbytes, "written": written, "seconds": seconds, "note": note}
+            print(json.dumps(fields))
+        elif not quiet:
+            _print_written(path, "part written" if part else "written", nbytes, written, seconds)
+            if part:
+                print(_printable(f"when all parts are written, run xavierfast resume {shlex.quote(path)}"))
 
 
-def _what(
+def _tables_to_create(
     context: typer.Context, shape: str | None, spec: str | None, like: str | None, rules: str | None
 ) -> tuple[Table | dict[str, Table], bool]:
     """The tables to create, and whether a seed was given."""
     options = context.params
-    own = ["init", "dtype", "name", "param", "layout", "groups", "fan_in", "fan_out"]
+    keywords = ["init", "dtype", "name", "layout", "groups", "fan_in", "fan_out"]
     seed = options["seed"]
     if shape is not None:
-        keywords = {name: options[name] for name in own if name != "param"}
-        return Table(specs.parse_shape(shape), seed=seed, **keywords, **_parameters(options["param"])), seed is not None
-    for name in own[rules is None and like is not None :]:
+        given = {name: options[name] for name in keywords}
+        return Table(specs.parse_shape(shape), seed=seed, **given, **_parameters(options["param"])), seed is not None
+    refused = [*keywords, "param"]
+    if like is not None and rules is None:
+        refused.remove("init")  # the one rule for all tensors
+    for name in refused:
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
-            raise ValueError(f"--{name.replace('_', '-')} is for SHAPE: here rules say it")
+            raise ValueError(f"--{name.replace('_', '-')} is only for SHAPE: the rules of a model set it")
     if like is not None:
         return specs.like(like, _rules(rules) if rules else {"*": options["init"]}, seed), seed is not None
     fields = specs.read_spec(spec or "")
     return specs.from_spec(fields, seed), seed is not None or "seed" in fields
+
+
+def _note(tables: Table | dict[str, Table]) -> str | None:
+    """The first note on a table whose initialisation is probably not wanted, and the number of further notes."""
+    named = {tables.name: tables} if isinstance(tables, Table) else tables
+    notes = [(name, note) for name, table in named.items() for note in table._notes()]
+    if not notes:
+        return None
+    name, note = notes[0]
+    further = f" (further notes: {len(notes) - 1:,})" if len(notes) > 1 else ""
+    return f"{name}: {note}{further}" if name else f"{note}{further}"
 
 
 def _rules(path: str) -> dict[str, Any]:
@@ -325,7 +375,7 @@ def _parameters(pairs: Sequence[str] | None) -> dict[str, Any]:
 
 
 def _resume(path: str, tables: Table | dict[str, Table], has_seed: bool, force: bool, keywords: Any) -> int | None:
-    """Resume; return the bytes that were written, or None if no file was begun or the finished one may be replaced."""
+    """Resume; return the bytes written, or None if there is nothing to resume and a file may be created."""
     try:
         return files.resume(path, tables if has_seed else None, **keywords)
     except FileNotFoundError:
@@ -338,34 +388,30 @@ def _resume(path: str, tables: Table | dict[str, Table], has_seed: bool, force: 
     if [t.recipe | ignored for t in finished.values()] != [t.recipe | ignored for t in asked.values()]:
         if force:
             return None
-        raise FileExistsError(f"{path} exists, and is finished with another recipe: only --force replaces it")
+        raise FileExistsError(f"{path} is finished and has another recipe: pass --force to replace it")
     return 0
 
 
-def _print_estimate(path: str, found: files.Estimate, as_json: bool) -> None:
+def _print_estimate(path: str, found: files.Estimate, note: str | None, as_json: bool) -> None:
     if as_json:
-        print(json.dumps({"path": path, **found._asdict()}))
+        print(json.dumps({"path": path, **found._asdict(), "note": note}))
     else:
-        seconds = "a time that is not known" if found.seconds is None else f"about {found.seconds:,.1f} s"
-        print(f"{_printable(path)}: {_size(found.nbytes)} of {_size(found.free)} that are free, {seconds}")
+        seconds = "unknown time" if found.seconds is None else f"about {found.seconds:,.1f} s"
+        print(f"{_printable(path)}: {_size(found.nbytes)} needed, {_size(found.free)} free, {seconds}")
     if found.nbytes > found.free:
-        print(f"xavierfast: {_size(found.nbytes - found.free)} are lacking", file=sys.stderr)
+        missing = _size(found.nbytes - found.free)
+        print(f"xavierfast: not enough free space: {missing} more needed", file=sys.stderr)
         raise typer.Exit(Exit.FAILURE)
 
 
-def _print_created(
-    path: str, nbytes: int, done: str, written: int | None, seconds: float, quiet: bool, as_json: bool
-) -> None:
-    if as_json:
-        print(json.dumps({"path": path, "nbytes": nbytes, "written": written, "seconds": seconds}))
-    elif not quiet:
-        if written is not None:
-            done = f"finished, of which {_size(written)} were missing or wrong"
-        print(f"{_printable(path)}: {done}, {_speed(nbytes, seconds)}")
+def _print_written(path: str, done: str, nbytes: int, written: int | None, seconds: float) -> None:
+    if written is not None:
+        done = f"finished ({_size(written)} were missing or wrong)"
+    print(f"{_printable(path)}: {done}, {_speed(nbytes, seconds)}")
 
 
 @app.command(epilog=EPILOG)
-def finish(
+def resume(
     path: Annotated[str, typer.Argument(help="The file's final name, without .partial.")],
     sync: Sync = True,
     threads: Threads = None,
@@ -373,12 +419,16 @@ def finish(
     as_json: Json = False,
 ) -> None:
     """Finish an incomplete file: recompute all of it, write the missing or wrong blocks, give it its final name."""
-    with _reporting():
+    with _reporting(path):
         begin = perf_counter()
         with _progress(path, quiet or as_json) as progress:
             written = files.resume(path, sync=sync, threads=threads, progress=progress)
         nbytes = sum(table.nbytes for table in files.tables_of(path).values())
-        _print_created(path, nbytes, "", written, perf_counter() - begin, quiet, as_json)
+        seconds = perf_counter() - begin
+        if as_json:
+            print(json.dumps({"path": path, "nbytes": nbytes, "written": written, "seconds": seconds}))
+        elif not quiet:
+            _print_written(path, "", nbytes, written, seconds)
 
 
 # ---- verify
@@ -388,12 +438,12 @@ def finish(
 def verify(
     path: Annotated[str, typer.Argument(help="A .npy, .safetensors or .bin file, or the index of several.")],
     recipe: Annotated[
-        str | None, typer.Option(help="Compare with the recipe stored in this file, for a PATH that carries none.")
+        str | None, typer.Option(help="Compare with the recipe of this file, not with PATH's own.")
     ] = None,
     tensor: Tensor = None,
     sample: Sample = None,
     report: Annotated[
-        str | None, typer.Option(help="Write a new .npy file of bools here, one per row: true if the row differs.")
+        str | None, typer.Option(help="Write a new .npy file with one bool per row: true if the row differs.")
     ] = None,
     threads: Threads = None,
     quiet: Quiet = False,
@@ -405,7 +455,7 @@ def verify(
 
     xavierfast verify trained.npy --recipe items.npy --report touched.npy
     """
-    with _reporting():
+    with _reporting(path, *([recipe] if recipe else [])):
         begin = perf_counter()
         with _progress(path, quiet or as_json) as progress:
             found = files.verify(
@@ -432,9 +482,9 @@ def _print_verification(path: str, found: files.Verification, sample: int | None
             listed += f" and {rest:,} more" if rest else ""
             print(_printable(f"{name}: {check.differ:,} of {check.rows:,} rows differ: {listed}"))
     if found.extra:
-        print(_printable(f"{path}: {found.extra:,} bytes too many"))
-    looked = "a sample is" if sample else "all is"
-    state = f"{looked} as the recipe says" if found.ok else "not as the recipe says"
+        print(_printable(f"{path}: {found.extra:,} bytes after the last tensor"))
+    compared = "the sample matches" if sample else "all values match"
+    state = f"{compared} the recipe" if found.ok else "does not match the recipe"
     print(f"{_printable(path)}: {state}, {_speed(found.nbytes, seconds)}")
 
 
@@ -451,80 +501,80 @@ def show(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Measure a table: mean, standard deviation, extremes and histogram, beside the values that its recipe predicts."""
-    with _reporting():
+    """Measure a table: mean, standard deviation, extremes, histogram, and what its recipe predicts."""
+    with _reporting(path):
         with _progress(path, quiet or as_json) as progress:
-            found = files.inspect(path, tensor=tensor, sample=sample, threads=threads, progress=progress)
+            found = files.measure(path, tensor=tensor, sample=sample, threads=threads, progress=progress)
         if plot is not None:
             from .propagation.plots import plot_histogram
 
             if len(found) != 1:
-                raise ValueError(f"a plot is of one tensor, got {len(found)}: choose one with --tensor")
+                raise ValueError(f"a plot shows one tensor, got {len(found)}: choose one with --tensor")
             plot_histogram(found[0], plot)
         if as_json:
-            print(json.dumps({"path": path, "tensors": [_figures_for_json(figures) for figures in found]}))
+            print(json.dumps({"path": path, "tensors": [_stats_for_json(stats) for stats in found]}))
         elif not quiet:
             console = Console(highlight=False, soft_wrap=True)
             if not console.is_terminal:
                 console.width = 200  # a pipe has no edge to wrap at
             if len(found) == 1:
-                _print_figures(console, found[0])
+                _print_stats(console, found[0])
             else:
                 console.print(_summary(found))
 
 
-def _figures_for_json(figures: files.Figures) -> dict[str, Any]:
-    table = figures.table
+def _stats_for_json(stats: files.TensorStats) -> dict[str, Any]:
+    table = stats.table
     expected = None if table is None else {
         "fan_in": table.fan_in, "fan_out": table.fan_out, "bound": table.bound, "mean": to_json(table.mean),
         "std": table.std, "recipe": table.recipe,
     }  # fmt: skip
-    fields = {name: getattr(figures, name) for name in ("name", "shape", "dtype", "nbytes", "count")}
-    measured = {name: to_json(getattr(figures, name)) for name in ("mean", "std", "low", "high")}
-    return {**fields, **measured, "histogram": figures.histogram, "edges": figures.edges, "expected": expected}
+    fields = {name: getattr(stats, name) for name in ("name", "shape", "dtype", "nbytes", "count")}
+    measured = {name: to_json(getattr(stats, name)) for name in ("mean", "std", "low", "high")}
+    return {**fields, **measured, "histogram": stats.histogram, "edges": stats.edges, "expected": expected}
 
 
-def _print_figures(console: Console, figures: files.Figures) -> None:
-    table = figures.table
+def _print_stats(console: Console, stats: files.TensorStats) -> None:
+    table = stats.table
     if table is not None:
         console.print(escape(_printable(table.describe())))
     else:
-        shape = f"{figures.shape} of {figures.dtype}, {figures.nbytes:,} bytes"
-        console.print(escape(_printable(f"{figures.name or 'tensor'} {shape}, no recipe")))
-    if not figures.count:
-        console.print("measured    nothing: it holds no numbers")
+        shape = f"{stats.shape} of {stats.dtype}, {stats.nbytes:,} bytes"
+        console.print(escape(_printable(f"{stats.name or 'tensor'} {shape}, no recipe")))
+    if not stats.count:
+        console.print("measured    nothing: the tensor does not hold numbers")
         return
-    chance = figures.std / sqrt(figures.count)
-    console.print(f"measured    {figures.count:,} numbers")
-    beside = f", {figures.mean - table.mean:+.3e} beside the recipe's" if table is not None and table.mean.real else ""
-    console.print(f"  mean      {figures.mean:+.3e}{beside}, of which chance explains {chance:.1e}")
-    beside = "" if table is None else f", {figures.std / table.std:.6f} of the recipe's" if table.std else ""
-    console.print(f"  std       {figures.std:.9g}{beside}")
-    console.print(f"  extremes  {figures.low:.9g} to {figures.high:.9g}")
-    if figures.low == figures.high:
+    standard_error = stats.std / sqrt(stats.count)
+    console.print(f"measured    {stats.count:,} numbers")
+    compared = f", {stats.mean - table.mean:+.3e} from the recipe's" if table is not None and table.mean.real else ""
+    console.print(f"  mean      {stats.mean:+.3e}{compared}, standard error {standard_error:.1e}")
+    compared = "" if table is None else f", {stats.std / table.std:.6f} of the recipe's" if table.std else ""
+    console.print(f"  std       {stats.std:.9g}{compared}")
+    console.print(f"  extremes  {stats.low:.9g} to {stats.high:.9g}")
+    if stats.low == stats.high:
         return
-    most = max(figures.histogram) or 1
+    tallest = max(stats.histogram) or 1
     full = "\u2588" if console.encoding.startswith("utf") else "#"
-    step = (figures.edges[1] - figures.edges[0]) / len(figures.histogram)
-    for k, count in enumerate(figures.histogram):
-        bar = full * round(48 * count / most)
-        console.print(f"{figures.edges[0] + (k + 0.5) * step:>12.4g}  {bar}")
+    step = (stats.edges[1] - stats.edges[0]) / len(stats.histogram)
+    for k, count in enumerate(stats.histogram):
+        bar = full * round(48 * count / tallest)
+        console.print(f"{stats.edges[0] + (k + 0.5) * step:>12.4g}  {bar}")
 
 
-def _summary(found: Sequence[files.Figures]) -> Grid:
+def _summary(found: Sequence[files.TensorStats]) -> Grid:
     right = {"justify": "right", "no_wrap": True}
-    columns = (Column(title, **right) for title in ("bytes", "mean", "std", "recipe's std", "least", "largest"))  # type: ignore[arg-type]
+    columns = (Column(title, **right) for title in ("bytes", "mean", "std", "recipe's std", "min", "max"))  # type: ignore[arg-type]
     grid = Grid(Column("tensor", overflow="fold"), "shape", "dtype", *columns, box=None)
-    for figures in found:
-        expected = "" if figures.table is None else f"{figures.table.std:.4g}"
-        measured = (figures.mean, figures.std, figures.low, figures.high) if figures.count else ()
+    for stats in found:
+        expected = "" if stats.table is None else f"{stats.table.std:.4g}"
+        measured = (stats.mean, stats.std, stats.low, stats.high) if stats.count else ()
         mean, std, low, high = (f"{number:.4g}" for number in measured) if measured else ("",) * 4
-        shape = "x".join(map(str, figures.shape))
+        shape = "x".join(map(str, stats.shape))
         grid.add_row(
-            escape(_printable(figures.name)),
+            escape(_printable(stats.name)),
             shape,
-            figures.dtype,
-            f"{figures.nbytes:,}",
+            stats.dtype,
+            f"{stats.nbytes:,}",
             mean,
             std,
             expected,

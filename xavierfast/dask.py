@@ -4,8 +4,8 @@ Each element is computed without its neighbours, so a task needs only the recipe
 sizes do not affect the values, and if a worker is lost, another recomputes its blocks. Stores are zarr v3::
 
     zarr.json    shape, dtype, chunks; the recipe as the attribute "xavierfast"
-    c/0/0        a shard: its chunks end to end (whole rows where these fit), their positions, the CRC-32C of these
-    c/1/0        the next shard: written whole by one task, so that no two tasks ever write the same one
+    c/0/0        a shard: its chunks end to end (whole rows where these fit), their positions, the positions' CRC-32C
+    c/1/0        the next shard: written whole by one task, so that no two tasks write to the same one
 
 A shard is built in place and handed to the store as bytes: zarr's codecs copy the bytes twice, and reach 1.5 GB/s on
 one core against 2.8. Nothing is compressed, as random bits do not get smaller. zarr-python has no bfloat16 (its issue
@@ -27,7 +27,8 @@ import numpy as np
 from ._core.fill import Array
 from ._core.threads import default_threads
 from ._core.validation import check_count
-from .files.blocks import MOST_RANGES, Check, ranges_of
+from .files.blocks import TensorCheck
+from .files.row_ranges import RowRanges, ranges_of
 from .files.verify import Verification
 from .table import Table
 
@@ -49,16 +50,21 @@ except ModuleNotFoundError as error:
 
 __all__ = ["create", "create_file", "from_table", "load", "verify"]
 
-# Bytes. CHUNK is the least that a reader fetches, SHARD one object in the store. Below 32 MiB malloc reuses the memory
-# of the last shard; above, the system hands out newly zeroed pages.
-CHUNK, SHARD = 1 << 20, 1 << 24
-# The most shards of a task, and the bytes of a part of a file: a second of work, as a scheduler spends a millisecond or
-# two on each task. In small tables a task has fewer shards, so that each worker thread gets about TASKS tasks, and
-# workers of different speeds finish together.
-MOST_SHARDS, TASKS, PART = 64, 16, 1 << 30
-_own = threading.local()
+# The default size of a chunk, the smallest unit that a reader fetches.
+CHUNK_BYTES = 1 << 20
+# The default size of a shard, one object in the store. Below 32 MiB malloc reuses the memory of the last shard; above,
+# the system hands out newly zeroed pages.
+SHARD_BYTES = 1 << 24
+# The largest task, and the part of a file that one task writes: a second of work, as a scheduler spends a millisecond
+# or two on each task.
+MAX_SHARDS_PER_TASK = 64
+PART_BYTES = 1 << 30
+# In small tables a task has fewer shards, so that each worker thread gets about this many tasks, and workers of
+# different speeds finish together.
+TASKS_PER_THREAD = 16
+_buffers = threading.local()  # in `shard`, one buffer per thread
 
-Rows = int | tuple[int, ...] | str
+BlockShape = int | tuple[int, ...] | str
 T = TypeVar("T")
 S = TypeVar("S")
 
@@ -97,17 +103,19 @@ def from_table(table: Table, chunks: Any = "auto") -> Any:
     """
     _check_table(table)
     if isinstance(chunks, str) and chunks == "auto":
-        chunks = _block(table, parse_bytes(get("array.chunk-size")))
+        chunks = _contiguous_block(table, parse_bytes(get("array.chunk-size")))
     meta = np.empty((0,) * table.ndim, table.dtype)
     return da.from_array(_OneThread(table), chunks, name=f"table-{tokenize(table, chunks)}", meta=meta)
 
 
 def _check_table(table: Table) -> None:
     if not isinstance(table, Table):
-        raise TypeError(f"table must be a Table, got {type(table).__name__}: xavierfast.Table(shape, ...) makes one")
+        raise TypeError(
+            f"table must be a Table, got {type(table).__name__}: make one with xavierfast.Table(shape, ...)"
+        )
 
 
-def _block(table: Table, nbytes: int) -> tuple[int, ...]:
+def _contiguous_block(table: Table, nbytes: int) -> tuple[int, ...]:
     """The shape of a contiguous block of about `nbytes` bytes: whole rows, or part of a row that is larger."""
     left, block = nbytes // table.itemsize, []
     for size in reversed(table.shape):
@@ -117,7 +125,7 @@ def _block(table: Table, nbytes: int) -> tuple[int, ...]:
 
 
 def _run(work: Callable[[T], S], items: Sequence[T], client: Any) -> list[S]:
-    """Call `work` with each item on the client's cluster, or by dask's default scheduler if `client` is None."""
+    """Call `work` with each item on the client's cluster, or with dask's default scheduler if `client` is None."""
     if client is not None:
         return list(client.gather(client.map(work, items, pure=False)))
     return list(compute(*map(delayed(work, pure=False), items)))
@@ -135,33 +143,35 @@ class _Store:
         self.grid = tuple(-(-size // block) for size, block in zip(array.shape, self.block, strict=True))
         self.plain = False  # whether the array's shards have the layout that `shard` makes
         if array.shards:
-            made = _new(MemoryStore(), table, array.chunks, array.shards)
+            made = _new_array(MemoryStore(), table, array.chunks, array.shards)
             self.plain = (array.dtype, array.metadata.codecs) == (made.dtype, made.metadata.codecs)
 
     def tasks(self, client: Any) -> list[range]:
         """The numbers of the blocks that each task handles."""
         count, threads = prod(self.grid), default_threads() if client is None else sum(client.nthreads().values())
-        step = max(1, min(MOST_SHARDS, count // (TASKS * max(1, threads))))
+        step = max(1, min(MAX_SHARDS_PER_TASK, count // (TASKS_PER_THREAD * max(1, threads))))
         return [range(first, min(first + step, count)) for first in range(0, count, step)]
 
-    def place(self, k: int) -> tuple[tuple[slice, ...], StorePath]:
+    def block_at(self, k: int) -> tuple[tuple[slice, ...], StorePath]:
         """The position of block `k` in the array, and the path at which it is stored."""
         at = tuple(map(int, np.unravel_index(k, self.grid)))
         path: StorePath = self.array.store_path / self.array.metadata.encode_chunk_key(at)
-        return _within(self.table.shape, at, self.block), path
+        return _block_slices(self.table.shape, at, self.block), path
 
     def shard(self, k: int) -> Array:
         """The bytes of shard `k` in zarr's codec "sharding_indexed" without compression, in this thread's buffer."""
-        shape, chunks, origin = self.table.shape, self.array.chunks, [axis.start for axis in self.place(k)[0]]
+        shape, chunks, origin = self.table.shape, self.array.chunks, [axis.start for axis in self.block_at(k)[0]]
         counts = [block // chunk for block, chunk in zip(self.block, chunks, strict=True)]
         size, end = prod(chunks) * self.table.itemsize, 0
         index = np.full((prod(counts), 2), -1, "<i8")  # 2**64 - 1 twice marks a chunk beyond the array's end
         length = len(index) * size + index.nbytes + 4
-        if not hasattr(_own, "data") or len(_own.data) < length:  # page faults cost more than computing
-            _own.data = np.empty(length, np.uint8)
-        data: Array = _own.data
+        if (
+            not hasattr(_buffers, "data") or len(_buffers.data) < length
+        ):  # a new buffer costs more in page faults than the computation
+            _buffers.data = np.empty(length, np.uint8)
+        data: Array = _buffers.data
         for entry, at in zip(index, np.ndindex(*counts), strict=True):
-            part = _within(shape, at, chunks, origin)
+            part = _block_slices(shape, at, chunks, origin)
             lengths = tuple(axis.stop - axis.start for axis in part)
             if min(lengths) <= 0:
                 continue
@@ -177,7 +187,9 @@ class _Store:
         return data[: end + len(tail)]
 
 
-def _within(shape: Sequence[int], at: Sequence[int], block: Sequence[int], origin: Any = None) -> tuple[slice, ...]:
+def _block_slices(
+    shape: Sequence[int], at: Sequence[int], block: Sequence[int], origin: Sequence[int] | None = None
+) -> tuple[slice, ...]:
     """The slices of an array that a block covers; `at` is its number on each axis, counted from `origin`."""
     firsts = [a * b + o for a, b, o in zip(at, block, origin or [0] * len(shape), strict=True)]
     return tuple(slice(f, min(f + b, size)) for f, b, size in zip(firsts, block, shape, strict=True))
@@ -196,7 +208,7 @@ def _write(store: _Store, repair: bool, numbers: range) -> int:
     """Write shards, or with `repair` only those that differ; return the bytes of elements in the shards written."""
     written = 0
     for k in numbers:
-        (part, path), data = store.place(k), store.shard(k)
+        (part, path), data = store.block_at(k), store.shard(k)
         if not repair or not _holds(path, data):
             kept = data if isinstance(path.store, LocalStore) else data.copy()  # other stores may keep a reference
             wait_for(path.set(Buffer.from_array_like(kept)))
@@ -205,10 +217,10 @@ def _write(store: _Store, repair: bool, numbers: range) -> int:
 
 
 def _compare(store: _Store, numbers: range) -> Array:
-    """Compare blocks; return the ranges of rows that differ, of shape (n, 2): first, and one past the last."""
+    """Compare blocks; return the ranges of rows that differ, as an array of shape (n, 2)."""
     ranges = [np.empty((0, 2), np.int64)]
     for k in numbers:
-        part, path = store.place(k)
+        part, path = store.block_at(k)
         if store.plain and _holds(path, store.shard(k)):
             continue
         made = store.table.read(part, threads=1)
@@ -217,20 +229,12 @@ def _compare(store: _Store, numbers: range) -> Array:
             differ = (made.view(np.uint8) != read.view(np.uint8)).reshape(len(made), -1).any(axis=1)
         except ValueError:  # the stored bytes are not a valid shard
             differ = np.ones(len(made), bool)
-        ranges.append(np.array(ranges_of(part[0].start + np.flatnonzero(differ)), np.int64).reshape(-1, 2))
+        ranges.append(ranges_of(part[0].start + np.flatnonzero(differ)))
     return np.concatenate(ranges)
 
 
-def _merge(ranges: Array) -> Array:
-    """Sort ranges and join those that touch or overlap, as several shards may report parts of the same row."""
-    ranges = ranges[np.argsort(ranges[:, 0])]
-    lasts = np.maximum.accumulate(ranges[:, 1])
-    cuts = np.flatnonzero(ranges[1:, 0] > lasts[:-1])
-    return np.stack([ranges[np.r_[0, cuts + 1], 0], lasts[np.r_[cuts, -1]]], 1) if len(ranges) else ranges
-
-
-def _new(store: Any, table: Table, chunks: tuple[int, ...], shards: tuple[int, ...], force: bool = False) -> Any:
-    dtype = _stored(table)
+def _new_array(store: Any, table: Table, chunks: tuple[int, ...], shards: tuple[int, ...], force: bool = False) -> Any:
+    dtype = _stored_dtype(table)
     return zarr.create_array(
         store, shape=table.shape, dtype=dtype, chunks=chunks, shards=shards, compressors=None, filters=None,
         fill_value=np.iinfo(dtype).max if dtype.kind == "u" else nan, attributes={"xavierfast": table.recipe},
@@ -238,12 +242,12 @@ def _new(store: Any, table: Table, chunks: tuple[int, ...], shards: tuple[int, .
     )  # fmt: skip
 
 
-def _stored(table: Table) -> np.dtype[Any]:
+def _stored_dtype(table: Table) -> np.dtype[Any]:
     dtype = table.dtype_name
     return np.dtype(dtype if hasattr(np, dtype) else f"u{table.itemsize}")
 
 
-def _place(store: Any) -> Any:
+def _absolute(store: Any) -> Any:
     """Make a local path absolute, so that it means the same to workers that were started in other folders."""
     is_path = isinstance(store, str | os.PathLike) and "://" not in os.fspath(store)
     return os.path.abspath(store) if is_path else store
@@ -251,7 +255,7 @@ def _place(store: Any) -> Any:
 
 def _open(store: Any) -> tuple[Any, Table | None]:
     """Open an existing array; return it, and the table of its recipe or None."""
-    array = zarr.open_array(_place(store), mode="r")
+    array = zarr.open_array(_absolute(store), mode="r")
     recipe = array.attrs.asdict().get("xavierfast")
     return array, None if recipe is None else Table.from_recipe(recipe)  # type: ignore[arg-type]
 
@@ -260,8 +264,8 @@ def create(
     table: Table,
     store: Any,
     *,
-    chunks: Rows = "auto",
-    shards: Rows = "auto",
+    chunks: BlockShape = "auto",
+    shards: BlockShape = "auto",
     resume: bool = False,
     force: bool = False,
     client: Any = None,
@@ -272,12 +276,13 @@ def create(
     ----------
     table : Table
     store : str, path or zarr store
-        A place that all workers reach: a folder on shared storage, or a URL like "s3://bucket/items.zarr" (with s3fs).
+        A store that all workers can reach: a folder on shared storage, or a URL such as "s3://bucket/items.zarr"
+        (which needs s3fs).
     chunks, shards : int, tuple of ints or "auto"
-        Numbers of rows, or shapes. A chunk is the least that a reader fetches, by default 1 MiB; a shard is one object
-        in the store, by default 16 MiB. Shards are rounded down to whole chunks.
+        Numbers of rows, or shapes. A chunk is the smallest unit that a reader fetches, by default 1 MiB; a shard is one
+        object in the store, by default 16 MiB. Shards are rounded down to whole chunks.
     resume : bool
-        Finish an existing array: verify each shard, and write those that are missing or differ. Begin a new array if
+        Finish an existing array: verify each shard, and write those that are missing or differ. Create a new array if
         none exists.
     force : bool
         Remove an existing array first.
@@ -307,46 +312,49 @@ def create(
     """
     _check_table(table)
     if not table.ndim:
-        raise ValueError("table must have an axis to be cut along, got the shape ()")
+        raise ValueError("table must have at least one axis, got the shape ()")
     if resume and force:
-        raise ValueError("resume keeps what is there and force removes it, got both")
-    shard = _shape("shards", table, shards, SHARD)
-    chunk = tuple(map(min, _shape("chunks", table, chunks, CHUNK), shard))
+        raise ValueError("resume=True keeps an existing array and force=True removes it, got both")
+    shard = _block_shape("shards", table, shards, SHARD_BYTES)
+    chunk = tuple(map(min, _block_shape("chunks", table, chunks, CHUNK_BYTES), shard))
     shard = tuple(s // c * c for s, c in zip(shard, chunk, strict=True))
-    store = _place(store)
+    store = _absolute(store)
     try:
         found: Any = zarr.open_array(store, mode="r+")
     except FileNotFoundError:
         found = None
     if found is not None and not (resume or force):
-        raise FileExistsError(EEXIST, "an array is there: resume finishes it, force replaces it", str(store))
+        message = "an array already exists; pass resume=True to finish it, or force=True to replace it"
+        raise FileExistsError(EEXIST, message, str(store))
     repair = found is not None and resume
     if repair and (found.attrs.asdict().get("xavierfast"), found.shape) != (table.recipe, table.shape):
-        raise ValueError(f"store must have the table's recipe to be resumed, got {found.attrs.asdict()!r}")
-    work = _Store(found if repair else _new(store, table, chunk, shard, found is not None), table)
+        raise ValueError(f"the array to resume must have the table's recipe, got {found.attrs.asdict()!r}")
+    work = _Store(found if repair else _new_array(store, table, chunk, shard, found is not None), table)
     if not work.plain:
-        raise ValueError(f"store must have shards of plain bytes to be resumed, got {found.metadata!r}")
+        raise ValueError(f"the array to resume must have shards of uncompressed bytes, got {found.metadata!r}")
     tasks = work.tasks(client)
     try:
         written = sum(_run(partial(_write, work, repair), tasks, client))
     except BaseException as error:
-        error.add_note(f"{store} is unfinished: create(..., resume=True) finishes it")
+        error.add_note(f"{store} is unfinished; call create(..., resume=True) to finish it")
         raise
     for task in tasks[:1] + tasks[-1:]:
-        path = work.place(task[0])[1]
+        path = work.block_at(task[0])[1]
         if not wait_for(path.exists()):
-            raise FileNotFoundError(ENOENT, "workers wrote it elsewhere: all must share the store", str(path))
+            raise FileNotFoundError(
+                ENOENT, "the workers wrote this shard elsewhere; all of them must share the store", str(path)
+            )
     return written
 
 
-def _shape(what: str, table: Table, given: Rows, nbytes: int) -> tuple[int, ...]:
+def _block_shape(what: str, table: Table, given: BlockShape, nbytes: int) -> tuple[int, ...]:
     if given == "auto":
-        return _block(table, nbytes)
-    most = tuple(max(1, size) for size in table.shape)
-    shape = (given, *most[1:]) if isinstance(given, int) else given
+        return _contiguous_block(table, nbytes)
+    largest = tuple(max(1, size) for size in table.shape)
+    shape = (given, *largest[1:]) if isinstance(given, int) else given
     if not isinstance(shape, tuple) or len(shape) != table.ndim:
-        raise ValueError(f'{what} must be "auto", rows, or a size for each of {table.ndim} axes, got {given!r}')
-    return tuple(min(check_count(what, n), size) for n, size in zip(shape, most, strict=True))
+        raise ValueError(f'{what} must be "auto", a number of rows, or {table.ndim} sizes, got {given!r}')
+    return tuple(min(check_count(what, n), size) for n, size in zip(shape, largest, strict=True))
 
 
 def verify(store: Any, table: Table | None = None, *, client: Any = None) -> Verification:
@@ -381,20 +389,22 @@ def verify(store: Any, table: Table | None = None, *, client: Any = None) -> Ver
     array, recorded = _open(store)
     table = recorded if table is None else table
     if table is None:
-        raise ValueError(f"store must have a recipe as its attribute 'xavierfast', got {store!r}: pass table=")
+        raise ValueError(
+            f"the array must have a recipe as its attribute 'xavierfast', got {store!r} without it: pass table="
+        )
     _check_table(table)
     if array.shape != table.shape:
-        problem = f"its shape is {array.shape}, and that of its recipe {table.shape}"
-        return Verification((Check(table.name, (*array.shape, 1)[0], 0, problem=problem),), 0)
-    if array.dtype.newbyteorder("=") not in (_stored(table), table.dtype):
-        problem = f"it holds {array.dtype}, and its recipe {table.recipe['dtype']}"
-        return Verification((Check(table.name, len(table), 0, problem=problem),), 0)
+        rows = array.shape[0] if array.shape else 1
+        problem = f"its shape is {array.shape}, and its recipe says {table.shape}"
+        return Verification((TensorCheck(table.name, rows, 0, problem=problem),), 0)
+    if array.dtype.newbyteorder("=") not in (_stored_dtype(table), table.dtype):
+        problem = f"its dtype is {array.dtype}, and its recipe says {table.dtype_name}"
+        return Verification((TensorCheck(table.name, len(table), 0, problem=problem),), 0)
     work = _Store(array, table)
-    ranges = _merge(
-        np.concatenate([np.empty((0, 2), np.int64), *_run(partial(_compare, work), work.tasks(client), client)])
-    )
-    listed = tuple((int(first), int(last)) for first, last in ranges[:MOST_RANGES])
-    return Verification((Check(table.name, len(table), int(np.diff(ranges).sum()), listed),), table.nbytes)
+    differing = RowRanges(may_repeat=prod(work.grid[1:]) > 1)  # blocks side by side share rows
+    for ranges in _run(partial(_compare, work), work.tasks(client), client):
+        differing.add(ranges)
+    return Verification((TensorCheck(table.name, len(table), differing.count(), differing.first()),), table.nbytes)
 
 
 def load(store: Any) -> Any:
@@ -449,17 +459,17 @@ def create_file(
     Raises
     ------
     OSError, TypeError, ValueError
-        As in ``xavierfast.files.create``. Everything written so far stays for ``xavierfast.files.resume``.
+        As in ``xavierfast.files.create``. What has been written remains for ``xavierfast.files.resume``.
 
     Examples
     --------
     >>> create_file(Table((1000, 64), seed=7, name="items"), "items.npy", parts=4)
     256000
     """
-    from . import files  # which needs a POSIX system
+    from . import files  # needs a POSIX system
 
     _check_table(table)
-    parts = max(1, -(-table.nbytes // PART)) if parts is None else check_count("parts", parts)
+    parts = max(1, -(-table.nbytes // PART_BYTES)) if parts is None else check_count("parts", parts)
     path = os.path.abspath(path)
     written = sum(_run(partial(_write_part, path, table, parts, sync), range(1, parts + 1), client))
     return written + files.resume(path, table, sync=sync)

@@ -12,6 +12,7 @@ and strides lie within those of a larger one; it keeps the fans and values of th
 """
 
 import math
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -246,8 +247,8 @@ class Table:
         bound       0.0108712779
         std         0.00627653522
         key         8db6aadb1ddeac9d34a9533ce9f1b93fe45bd65b0c43f3b0157f78e22c1f8bd9, stream version 1
-        note        for an embedding of 50,000 rows this is small: nothing sums over rows. Usual are
-                    uniform(bound=0.03608) and normal(std=0.03608), 1 / sqrt(768)
+        note        for an embedding of 50,000 rows, xavier_uniform gives small values: nothing sums over
+                    rows. Usual are uniform(bound=0.03608) and normal(std=0.03608), from 1 / sqrt(768)
         """
         fan_in, fan_out = self._known_fans
         lines = [
@@ -259,23 +260,28 @@ class Table:
             f"std         {self.std:.9g}",
             f"key         {self.key.hex()}, stream version {STREAM_VERSION}",
         ]
-        whole = self._whole
+        for note in self._notes():
+            lines += textwrap.wrap(note, 100, initial_indent="note        ", subsequent_indent=" " * 12)
+        return "\n".join(lines)
+
+    def _notes(self) -> list[str]:
+        """Sentences about an initialisation that is probably not what the caller wants."""
+        whole, notes = self._whole, []
         if self._rule.uses_fans and len(whole) >= 4 and self._options == (None, 1, None, None) and 0 not in whole:
             layout = "oi" + "xyz"[: len(whole) - 2].ljust(len(whole) - 2, "z")
             fan_in, fan_out = fans(whole, layout)
             if (fan_in, fan_out) != self._known_fans:
-                lines += [
-                    "note        without a layout the axes before the last two are the receptive field, as in Keras",
-                    f"            and JAX; in PyTorch's order, layout={layout!r}, the fans would be {fan_in:,} and "
-                    f"{fan_out:,}",
-                ]
+                notes.append(
+                    "without a layout the axes before the last two are the receptive field, as in Keras and JAX; "
+                    f"in PyTorch's order, layout={layout!r}, the fans would be {fan_in:,} and {fan_out:,}"
+                )
         if self._rule.uses_fans and len(whole) == 2 and whole[0] >= 64 * whole[1] > 0:
             usual = 1 / math.sqrt(whole[1])
-            lines += [
-                f"note        for an embedding of {whole[0]:,} rows this is small: nothing sums over rows. Usual are",
-                f"            uniform(bound={usual:.4g}) and normal(std={usual:.4g}), 1 / sqrt({whole[1]})",
-            ]
-        return "\n".join(lines)
+            notes.append(
+                f"for an embedding of {whole[0]:,} rows, {self.init} gives small values: nothing sums over rows. "
+                f"Usual are uniform(bound={usual:.4g}) and normal(std={usual:.4g}), from 1 / sqrt({whole[1]})"
+            )
+        return notes
 
     def _notes(self) -> list[str]:
         """Notes on a rule that rarely suits the shape."""

@@ -73,7 +73,7 @@ OPTIONS = {
         "--like", "--rules", "--max-shard-size", "--rows", "--shard", "--resume", "--force", "--no-sync", "--dry-run",
         "--threads", "--quiet", "--json",
     ],
-    "finish": ["--no-sync", "--threads", "--quiet", "--json"],
+    "resume": ["--no-sync", "--threads", "--quiet", "--json"],
     "verify": ["--recipe", "--tensor", "--sample", "--report", "--threads", "--quiet", "--json"],
     "show": ["--tensor", "--sample", "--threads", "--quiet", "--json"],
     "explain": ["--layers", "--activation", "--batch", "--seed"],
@@ -205,7 +205,7 @@ def complaint(words: list[str], code: int, out: str, err: str, before, after) ->
         if before.get(name) == after.get(name):
             continue
         ours = any(name.startswith(stem) for stem in stems)
-        if not ours or (name in before and not {"--force", "--resume", "finish", "--rows", "--shard"} & set(words)):
+        if not ours or (name in before and not {"--force", "--resume", "resume", "--rows", "--shard"} & set(words)):
             return f"{name} is new, gone or changed"
     return ""
 
@@ -239,7 +239,7 @@ def strike(words: list[str], files_there: dict[str, bytes]) -> tuple[int, str]:
 # ---- surroundings
 
 COMMANDS = [
-    ["--version"], ["create", "--help"], ["create", "new.npy", "5x4", "--seed", "1"], ["finish", "begun.npy"],
+    ["--version"], ["create", "--help"], ["create", "new.npy", "5x4", "--seed", "1"], ["resume", "begun.npy"],
     ["verify", "items.npy"], ["show", "items.npy"], ["show", "model.safetensors"], ["show", "items.npy", "--json"],
     ["explain", "--layers", "8x3", "--batch", "8"], ["create", "items.npy", "3x4"], ["verify", "none\udcff.npy"],
     ["nonsense"],
@@ -310,7 +310,7 @@ def surroundings(files_there: dict[str, bytes], outer: Path, stride: int):
                     err = err or "xavierfast: not heard"
                     wrong = "" if code in (0, 1, 2, 3) else f"exit code {code}"
                     wrong = wrong or complaint(["verify", *words], code, out, err, {}, {})
-                    if "full stdout" in name and code == 0 and not refused and words[0] != "finish":
+                    if "full stdout" in name and code == 0 and not refused and words[0] != "resume":
                         wrong = wrong or "exit code 0, and nothing was told"
                 else:
                     wrong = complaint(words, code, out, err, before, snapshot())

@@ -31,6 +31,7 @@ import numpy as np
 from safetensors import safe_open
 
 from xavierfast import Table, cli, files
+from xavierfast.files import target
 
 CREATE = importlib.import_module("xavierfast.files.create")  # the module: the package has the function of that name
 
@@ -195,7 +196,7 @@ def free_bytes(folder: Path) -> int:
 def full_disks(disk: Path, known: dict, rounds: int, seed: int) -> str:
     """Disks with too few bytes or inodes from the start, and some that others fill in the middle."""
     kinds: Counter[str] = Counter()
-    reserve = CREATE.fallocate
+    reserve = target.fallocate
     for k in range(rounds):
         rng = random.Random(f"{seed} full {k}")
         form = rng.choice([form for form in FORMS if "over" not in form])
@@ -209,20 +210,21 @@ def full_disks(disk: Path, known: dict, rounds: int, seed: int) -> str:
         elif kind.startswith("few bytes"):
             # The last page is for the folder; from nothing to all but one page of what is needed.
             remount(disk, rng.choice([4096, rng.randrange(4096, size), size - rng.randrange(1, 4096)]), 10_000)
-        CREATE.fallocate = reserve if kind == "few bytes" else lambda fd, nbytes: errno.ENOSYS
+        target.fallocate = reserve if kind == "few bytes" else lambda fd, nbytes: errno.ENOSYS
         arguments = ["create", disk / name, *options]
         if kind == "filled meanwhile":
             code, errors = fill_meanwhile(disk, arguments, rng.uniform(0, 0.9) * size)
         else:
             code, _, errors = command(*arguments)
-        CREATE.fallocate = reserve
+        target.fallocate = reserve
         there = sorted(os.listdir(disk))
         if code == 0:  # fewer inodes can be enough
             check(kind == "few inodes", where, f"{kind}: there was room in a disk that is full")
             kinds["had enough"] += 1
         else:
             kinds[f"{kind}: {'something' if set(there) - {'hog'} else 'nothing'} to resume"] += 1
-            sentence = re.fullmatch(r"xavierfast: [^\n]*No space left on device[^\n]*\n", errors)
+            note = r"(xavierfast: note: [^\n]*\n)?"
+            sentence = re.fullmatch(note + r"xavierfast: [^\n]*No space left on device[^\n]*\n", errors)
             check(code == cli.Exit.FAILURE and bool(sentence), where, f"{kind}: exit code {code}, {errors!r}")
             for file in set(there) & wanted.keys():
                 check((disk / file).read_bytes() == wanted[file], where, f"{kind}: {file} is half there under its name")
@@ -236,7 +238,7 @@ def full_disks(disk: Path, known: dict, rounds: int, seed: int) -> str:
 
 def fill_meanwhile(disk: Path, arguments: list, after: float) -> tuple[int, str]:
     """Another file takes all that is left, as soon as so many bytes are written."""
-    write = CREATE._write_piece
+    write = CREATE.write_block
     written = itertools.count()
 
     def watched(span, first, last, buffers):
@@ -247,11 +249,11 @@ def fill_meanwhile(disk: Path, arguments: list, after: float) -> tuple[int, str]
         write(span, first, last, buffers)
 
     remount(disk, free_bytes(disk), 10_000)
-    CREATE._write_piece = watched
+    CREATE.write_block = watched
     try:
         code, _, errors = command(*arguments, "--threads", "1")
     finally:
-        CREATE._write_piece = write
+        CREATE.write_block = write
     return code, errors
 
 
@@ -418,7 +420,7 @@ def two_writers(folder: Path, rounds: int, seed: int) -> str:
 
 
 def parts(folder: Path, known: dict, rounds: int, seed: int) -> str:
-    """Four processes write a quarter or so each, one is killed and does it again; nothing is left for `finish`."""
+    """Four processes write a quarter or so each, one is killed and does it again; nothing is left for `resume`."""
     stopped = 0
     (name, options), (wanted, took) = FORMS["npy"], known["npy"]
     for k in range(rounds):
@@ -442,7 +444,7 @@ def parts(folder: Path, known: dict, rounds: int, seed: int) -> str:
         check(good, f"parts {k}", f"exit codes {codes}, {errors}")
         code, _, errors = command("create", folder / name, *pieces[victim])
         check(code == 0, f"parts {k}", f"the part again: {errors}")
-        code, output, errors = command("finish", folder / name, "--json")
+        code, output, errors = command("resume", folder / name, "--json")
         left = json.loads(output)["written"] if code == 0 else errors
         check(left == 0, f"parts {k}", f"what all had written lacked {left}")
         wrong = differing(contents(folder), wanted)

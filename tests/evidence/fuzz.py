@@ -24,7 +24,7 @@ REFUSALS = (ValueError, TypeError, OSError, ImportError)
 SECONDS, MEMORY, FILE = 2.0, 1 << 30, 1 << 22
 
 READERS = {
-    "inspect": lambda path: files.inspect(path, threads=1),
+    "measure": lambda path: files.measure(path, threads=1),
     "verify": lambda path: files.verify(path, threads=1),
     "sample": lambda path: files.verify(path, threads=1, sample=1),
     "tables_of": files.tables_of,
@@ -71,7 +71,7 @@ def valid_files() -> list[tuple[str, dict[str, bytes], list[str]]]:
     wide = xf.Table((3, 4), "truncated_normal", seed=[1, 2**70], name="v", low=-1.0, dtype="bfloat16").shard(1)
     number = xf.Table((2, 3), "constant", seed=1, name="c", value=1 - 2j, dtype="complex64")
     half = xf.Table((5,), "normal", seed=1, name="h", std=0.1, dtype="float16")
-    readers = ["inspect", "verify", "sample", "tables_of", "like", "load"]
+    readers = ["measure", "verify", "sample", "tables_of", "like", "load"]
     several = {t.name: t for t in (table, wide, number, half)}
     recipes = {name: t.recipe for name, t in several.items()}
     plan = json.dumps({"max_shard_size": 24, "force": False, "tables": recipes}).encode()

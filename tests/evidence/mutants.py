@@ -41,7 +41,7 @@ KINDS = re.compile(
 )
 # What decides nothing but speed or memory: no test of values sees it, and benches do.
 SPEED = re.compile(
-    r"@(lru_)?cache\b|^(PARALLEL_MIN_BYTES|PIECE_BYTES|STREAMING_MIN_BYTES|FASTER_THAN_MEMORY|SHORT_SECONDS|CHUNK|BLOCK)\b"
+    r"@(lru_)?cache\b|^(PARALLEL_MIN_BYTES|PIECE_BYTES|STREAMING_MIN_BYTES|FASTER_THAN_MEMORY|SHORT_SECONDS|CHUNK|BLOCK_BYTES)\b"
     r"|\bstreaming = |size = size \* 2 if took|if out\.nbytes < PARALLEL_MIN_BYTES"
 )
 SLOW = (
@@ -95,12 +95,17 @@ TESTS = {
     "model": ("tests/test_model.py",),
     "files.formats": FILES,
     "files.blocks": FILES,
+    "files.row_ranges": ("tests/files/test_row_ranges.py", "tests/files/test_verify.py"),
     "files.specs": ("tests/test_strangers.py", "tests/test_cli.py"),
     "files.posix": FILES,
+    "files.target": FILES,
+    "files.plan": FILES,
     "files.create": FILES,
+    "files.resume": FILES,
+    "files.estimate": FILES,
     "files.verify": FILES,
     "files.reader": FILES,
-    "files.statistics": FILES,
+    "files.measure": FILES,
 }  # fmt: skip
 
 

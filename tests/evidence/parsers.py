@@ -38,7 +38,7 @@ with atheris.instrument_imports(include=["xavierfast", "tomllib"]) if CHILD else
     from xavierfast._core.dtypes import DTYPES
     from xavierfast._core.rules import RULES
     from xavierfast.files import formats, specs
-    from xavierfast.files.create import _Plan
+    from xavierfast.files.plan import Plan
     from xavierfast.files.posix import folder_of
     from xavierfast.files.reader import tensors_of
     from xavierfast.files.untrusted_json import from_json
@@ -87,7 +87,7 @@ def recipe(path: str) -> None:
 
 def plan(path: str) -> None:
     with folder_of(path) as (folder, name):
-        made = _Plan.read(folder, name.removesuffix(".partial.recipe.json"))
+        made = Plan.read(folder, name.removesuffix(".partial.recipe.json"))
     assert made is not None and from_json(made.to_json()), "a plan that does not come back"
     same(made.tables.values())
 

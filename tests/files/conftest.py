@@ -7,9 +7,9 @@ from support import missing
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """Let small tables have several blocks."""
-    from file_support import BLOCK  # not above: where there is no POSIX, this import skips the tests
+    from file_support import BLOCK_BYTES  # not above: where there is no POSIX, this import skips the tests
 
-    monkeypatch.setattr("xavierfast.files.blocks.BLOCK", BLOCK)
+    monkeypatch.setattr("xavierfast.files.blocks.BLOCK_BYTES", BLOCK_BYTES)
 
 
 @pytest.fixture

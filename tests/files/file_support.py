@@ -14,7 +14,7 @@ from xavierfast import Table
 pytest.importorskip("fcntl", reason="xavierfast.files needs a POSIX system")
 from xavierfast.files import create, resume, verify
 
-BLOCK = 1 << 19
+BLOCK_BYTES = 1 << 19
 FORMATS = [".npy", ".bin", ".safetensors"]
 MIXED = {
     "a.half": Table((33, 7), "normal", std=0.1, seed=3, name="a.half", dtype="float16"),

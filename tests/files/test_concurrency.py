@@ -1,6 +1,5 @@
 """Several at once: processes and threads that make one table, and files that appear meanwhile."""
 
-import importlib
 import os
 import shutil
 import subprocess
@@ -12,9 +11,7 @@ import pytest
 from file_support import contents, middle, small, undisturbed, whole
 
 from xavierfast import Table
-from xavierfast.files import create, resume, verify
-
-CREATE = importlib.import_module("xavierfast.files.create")  # the module: the package has the function of that name
+from xavierfast.files import create, plan, resume, target, verify
 
 # ---- processes
 
@@ -91,16 +88,16 @@ def at_first_opening(monkeypatch):
     """Do something after a call has looked at the folder, before it opens the first file of its own."""
 
     def arrange(action):
-        real = CREATE.open_file
+        real = target.open_file
 
         def open_file(folder, name, flags):
             if not flags & os.O_CREAT:
                 return real(folder, name, flags)
-            monkeypatch.setattr(CREATE, "open_file", real)
+            monkeypatch.setattr(target, "open_file", real)
             action()
             return real(folder, name, flags)
 
-        monkeypatch.setattr(CREATE, "open_file", open_file)
+        monkeypatch.setattr(target, "open_file", open_file)
 
     return arrange
 
@@ -160,16 +157,16 @@ def test_whoever_is_giving_names_is_let_finish(tmp_path, name, monkeypatch):
     table, options = (
         (small(), {}) if name == "t.npy" else ({"a": small(), "b": small()}, {"max_shard_size": small().nbytes})
     )
-    move, refused = CREATE.move, []
+    move, refused = plan.move, []
 
     def others_come(folder, source, target, replace):
         move(folder, source, target, replace)
         for call in (lambda: create(tmp_path / name, table, force=True, **options), lambda: resume(tmp_path / name)):
-            with pytest.raises(BlockingIOError, match="another process is writing it"):
+            with pytest.raises(BlockingIOError, match="another process is writing this file"):
                 call()
             refused.append(target)
 
-    monkeypatch.setattr(CREATE, "move", others_come)
+    monkeypatch.setattr(plan, "move", others_come)
     create(tmp_path / name, table, **options)
     assert len(refused) == 2 * (1 if name == "t.npy" else 2)
     monkeypatch.undo()
@@ -187,7 +184,7 @@ def test_somebody_finishes_meanwhile(tmp_path):
             for name, data in theirs.items():
                 (tmp_path / name).write_bytes(data)
 
-    with pytest.raises(FileExistsError, match="meanwhile"):
+    with pytest.raises(FileExistsError, match="has been created in the meantime"):
         create(path, small(), progress=progress)
     assert path.read_bytes() == theirs["t.npy"]
     with pytest.raises(FileExistsError):

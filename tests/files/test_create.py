@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 from file_support import (
-    BLOCK,
+    BLOCK_BYTES,
     FORMATS,
     MIXED,
     SHARD,
@@ -24,7 +24,7 @@ from file_support import (
 from support import run, same_bits
 
 from xavierfast import Table
-from xavierfast.files import FormatError, blocks, create, estimate, inspect, load, resume, tables_of, verify
+from xavierfast.files import FormatError, blocks, create, estimate, load, measure, resume, tables_of, verify
 
 # ---- create
 
@@ -129,7 +129,7 @@ def test_shards_and_their_index(tmp_path, safetensors):
     for name in (path, tmp_path / "model.safetensors.index.json"):
         assert verify(name).ok
         assert tables_of(name) == SHARDED
-        assert [figures.name for figures in inspect(name)] == list(SHARDED)
+        assert [stats.name for stats in measure(name)] == list(SHARDED)
     last = tmp_path / shards[-1]
     flip(last, 8 * last.stat().st_size - 1)
     assert [(check.name, check.ranges) for check in verify(path).tensors if check.differ] == [("w3", ((349, 350),))]
@@ -178,7 +178,7 @@ def test_wrong_arguments_create_nothing(tmp_path, name, tables, options, error):
 
 
 @pytest.mark.parametrize(
-    "call", [resume, verify, inspect, lambda path, threads: estimate(path, small(), threads=threads)]
+    "call", [resume, verify, measure, lambda path, threads: estimate(path, small(), threads=threads)]
 )
 def test_threads_are_checked_first(tmp_path, call):
     with pytest.raises(ValueError, match="threads"):
@@ -186,7 +186,7 @@ def test_threads_are_checked_first(tmp_path, call):
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
-@pytest.mark.parametrize("call", [create, resume, verify, inspect])
+@pytest.mark.parametrize("call", [create, resume, verify, measure])
 def test_progress(tmp_path, call, threads):
     path = tmp_path / "t.npy"
     if call is resume:
@@ -200,7 +200,7 @@ def test_progress(tmp_path, call, threads):
     assert {total for _, total in calls} == {middle().nbytes}
     assert done == sorted(done)
     assert (done[0], done[-1]) == (0, middle().nbytes)
-    assert len(done) >= middle().nbytes // BLOCK
+    assert len(done) >= middle().nbytes // BLOCK_BYTES
 
 
 def test_without_sync(tmp_path, monkeypatch):

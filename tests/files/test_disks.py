@@ -1,7 +1,6 @@
 """Disks that fail under a table: full ones, limits, failed fsync, folders that cannot be written or vanish."""
 
 import errno
-import importlib
 import itertools
 import os
 import shutil
@@ -15,9 +14,7 @@ import pytest
 from file_support import FORMATS, SHARD, SHARDED, contents, finish, middle, small, undisturbed, unfinished, whole
 from support import run
 
-from xavierfast.files import create, estimate, resume, verify
-
-CREATE = importlib.import_module("xavierfast.files.create")  # the module: the package has the function of that name
+from xavierfast.files import create, estimate, resume, target, verify
 
 # ---- full disks and limits
 
@@ -61,7 +58,7 @@ def test_a_full_disk_is_told_before_the_first_byte(tmp_path):
         sharded = {f"w{k}": Table((1000, 256), seed=7, name=f"w{k}") for k in range(5)}
         for promise in (True, False):
             if not promise:
-                sys.modules['xavierfast.files.create'].fallocate = lambda fd, nbytes: ENOSYS
+                sys.modules['xavierfast.files.target'].fallocate = lambda fd, nbytes: ENOSYS
             stat = os.statvfs(".")
             free = stat.f_bavail * stat.f_frsize
             text = full(lambda: create("t.npy", table))
@@ -83,7 +80,7 @@ def test_a_disk_that_fills_meanwhile(tmp_path):
         tmp_path,
         "8m",
         """
-        sys.modules['xavierfast.files.create'].fallocate = lambda fd, nbytes: ENOSYS
+        sys.modules['xavierfast.files.target'].fallocate = lambda fd, nbytes: ENOSYS
 
         def hog(done, total):
             if done == 1 << 20:
@@ -127,7 +124,7 @@ def test_a_file_size_limit(tmp_path):
         limit()
         too_large(lambda: files.create("t.npy", table))
         assert os.listdir() == [], os.listdir()
-        sys.modules['xavierfast.files.create'].fallocate = lambda fd, nbytes: ENOSYS
+        sys.modules['xavierfast.files.target'].fallocate = lambda fd, nbytes: ENOSYS
         too_large(lambda: files.create("t.npy", table))
         assert os.listdir() == [], os.listdir()
         resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
@@ -145,7 +142,7 @@ def test_what_is_written_already_needs_no_room(tmp_path, monkeypatch):
     """On a file system that cannot promise space, which has none left, a part with all its bytes is finished."""
     table = small()
     create(tmp_path / "t.npy", table, rows=(0, table.shape[0]))
-    monkeypatch.setattr(CREATE, "fallocate", lambda fd, nbytes: errno.ENOTSUP)
+    monkeypatch.setattr(target, "fallocate", lambda fd, nbytes: errno.ENOTSUP)
     full = os.statvfs_result([4096, 4096, 1000, 0, 0, 1000, 900, 900, 0, 255])
     monkeypatch.setattr(os, "statvfs", lambda fd: full)
     assert resume(tmp_path / "t.npy") == 0

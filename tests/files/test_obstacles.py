@@ -1,14 +1,16 @@
 """What is in the way of a table on disk stays as it is: files, leftovers, folders, symlinks and pipes."""
 
+import contextlib
 import json
 import os
 import re
+import socket
 
 import pytest
 from file_support import FORMATS, SHARD, SHARDED, Stop, contents, middle, small, undisturbed, unfinished, whole
 from support import run
 
-from xavierfast.files import create, estimate, inspect, resume, verify
+from xavierfast.files import create, estimate, measure, resume, verify
 
 # ---- files, folders and leftovers
 
@@ -100,19 +102,31 @@ def test_the_sidecar_of_a_removed_table(tmp_path):
     assert contents(tmp_path) == before
 
 
+NAMES = ["t.npy", "t.npy.partial", "t.npy.recipe.json", "t.npy.partial.recipe.json"]
+
+
+def make_socket(path):
+    with socket.socket(socket.AF_UNIX) as server, contextlib.chdir(path.parent):  # a socket's path is short
+        server.bind(path.name)
+
+
 @pytest.mark.parametrize("force", [False, True])
-@pytest.mark.parametrize("name", ["t.npy", "t.npy.partial", "t.npy.recipe.json", "t.npy.partial.recipe.json"])
-def test_a_folder_in_the_way(tmp_path, name, force):
-    (tmp_path / name).mkdir()
-    with pytest.raises(OSError, match="no regular file"):
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("make", "kind"), [(os.mkdir, "a folder"), (os.mkfifo, "a named pipe"), (make_socket, "a device or a socket")]
+)
+def test_only_files_can_be_replaced(tmp_path, name, force, make, kind):
+    make(tmp_path / name)
+    with pytest.raises(FileExistsError) as caught:
         create(tmp_path / "t.npy", small(), force=force)
+    final = "replaces only files and symlinks" in str(caught.value)
+    assert final == ("partial" not in name)
+    assert f"is {kind}" in str(caught.value)
+    assert caught.value.filename == name
     assert os.listdir(tmp_path) == [name]
 
 
 # ---- symlinks and pipes
-
-
-NAMES = ["t.npy", "t.npy.partial", "t.npy.recipe.json", "t.npy.partial.recipe.json"]
 
 
 @pytest.mark.parametrize("dangling", [False, True])
@@ -151,7 +165,7 @@ def test_resume_follows_no_symlink(tmp_path, name, dangling):
         resume(here / "t.npy")
         assert whole(here / "t.npy", middle())
     else:
-        with pytest.raises(OSError, match=r"symlink|appeared meanwhile"):
+        with pytest.raises(OSError, match=r"symlink|created in the meantime"):
             resume(here / "t.npy", middle())
     assert victim.exists() != dangling
     assert dangling or victim.read_bytes() == b"precious"
@@ -171,7 +185,7 @@ def test_fifos_do_not_hang(tmp_path):
         import os
         from pathlib import Path
         from xavierfast import Table
-        from xavierfast.files import create, inspect, load, resume, tables_of, verify
+        from xavierfast.files import create, measure, load, resume, tables_of, verify
 
         table = Table((1000, 64), seed=7)
         for name in {NAMES!r}:
@@ -182,7 +196,7 @@ def test_fifos_do_not_hang(tmp_path):
             calls = [lambda: create(path, table), lambda: create(path, table, force=True)]
             calls.append(lambda: create(path, table, rows=(0, 5)))
             calls.append(lambda: resume(path, table))
-            calls += [lambda: f(path) for f in (verify, inspect, tables_of)]
+            calls += [lambda: f(path) for f in (verify, measure, tables_of)]
             for k, call in enumerate(calls):
                 try:
                     call()
@@ -204,7 +218,7 @@ def test_a_big_endian_machine_is_refused(tmp_path, name, monkeypatch):
     before = contents(tmp_path)
     monkeypatch.setattr("sys.byteorder", "big")
     calls = [lambda: create(tmp_path / name, small()), lambda: create(tmp_path / name, small(), rows=(0, 1))]
-    for call in (*calls, lambda: verify(tmp_path / f"old.{name}"), lambda: inspect(tmp_path / f"old.{name}")):
+    for call in (*calls, lambda: verify(tmp_path / f"old.{name}"), lambda: measure(tmp_path / f"old.{name}")):
         with pytest.raises(OSError, match="tables on disk are little-endian"):
             call()
     assert contents(tmp_path) == before

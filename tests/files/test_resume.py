@@ -1,7 +1,6 @@
 """Whatever happens to a creation, resuming gives the bytes of an undisturbed one, and nothing else."""
 
 import errno
-import importlib
 import itertools
 import os
 import random
@@ -15,7 +14,7 @@ from functools import cache
 
 import pytest
 from file_support import (
-    BLOCK,
+    BLOCK_BYTES,
     FORMATS,
     MIXED,
     SHARD,
@@ -33,9 +32,7 @@ from file_support import (
 from support import run
 
 from xavierfast import Table
-from xavierfast.files import create, resume, verify
-
-CREATE = importlib.import_module("xavierfast.files.create")  # the module: the package has the function of that name
+from xavierfast.files import create, plan, resume, verify
 
 # ---- after a crash
 
@@ -213,7 +210,7 @@ def test_failures_between_the_renames(tmp_path, monkeypatch, name, tables, most,
     options = {"max_shard_size": most} if most else {}
     old = {key: table.shard(slice(0, 150)) for key, table in tables.items()} if most else small(8)
     want = undisturbed(tmp_path / "want", name, tables, **options)
-    real = getattr(CREATE, function)
+    real = getattr(plan, function)
     for k in itertools.count():
         folder = tmp_path / f"{k}"
         folder.mkdir()
@@ -228,7 +225,7 @@ def test_failures_between_the_renames(tmp_path, monkeypatch, name, tables, most,
             return real(*arguments)
 
         with monkeypatch.context() as patch:
-            patch.setattr(CREATE, function, fail)
+            patch.setattr(plan, function, fail)
             try:
                 create(folder / name, tables, force=force, **options)
                 break
@@ -284,7 +281,7 @@ def test_resume_counts_bytes(tmp_path, threads):
     create(path, middle(), rows=(0, 10_000))
     assert partial.stat().st_size == 128 + middle().nbytes
     flip(partial, 8 * (128 + 100), 8 * (128 + 200), 8 * (128 + middle().nbytes) - 1)
-    assert resume(path, threads=threads) == BLOCK + middle().nbytes % BLOCK
+    assert resume(path, threads=threads) == BLOCK_BYTES + middle().nbytes % BLOCK_BYTES
     create(tmp_path / "u.npy", middle(), rows=(0, 10_000))
     flip(tmp_path / "u.npy.partial", 3)
     assert resume(tmp_path / "u.npy", threads=threads) == 128
@@ -295,7 +292,7 @@ def test_resume_counts_bytes(tmp_path, threads):
 def test_nothing_to_resume(tmp_path):
     path = tmp_path / "t.npy"
     for tables in (None, small()):
-        with pytest.raises(FileNotFoundError, match="nothing unfinished"):
+        with pytest.raises(FileNotFoundError, match="has no unfinished file"):
             resume(path, tables)
     create(path, small())
     before = contents(tmp_path)

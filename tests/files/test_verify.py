@@ -5,10 +5,10 @@ import re
 
 import numpy as np
 import pytest
-from file_support import BLOCK, FORMATS, MIXED, Stop, flip, middle, small, stop_after, unfinished
+from file_support import BLOCK_BYTES, FORMATS, MIXED, Stop, flip, middle, small, stop_after, unfinished
 
 from xavierfast import Table, files
-from xavierfast.files import FormatError, create, inspect, load, tables_of, verify
+from xavierfast.files import FormatError, create, load, measure, tables_of, verify
 
 # ---- differences
 
@@ -35,7 +35,7 @@ def test_one_flipped_bit(tmp_path, ending, bit, threads):
     row = bit // 8 // 256
     assert not found.ok
     assert found.extra == 0
-    assert found.tensors == (files.Check("items", 10_000, 1, ((row, row + 1),)),)
+    assert found.tensors == (files.TensorCheck("items", 10_000, 1, ((row, row + 1),)),)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -105,7 +105,7 @@ def test_truncated_header(tmp_path, ending):
     header = path.stat().st_size - small().nbytes
     for length in (header - 1, header - 2, header // 2, 11, 9, 8, 7, 1, 0):
         os.truncate(path, length)
-        for call in (verify, inspect):
+        for call in (verify, measure):
             with pytest.raises(FormatError) as caught:
                 call(path)
             assert path.name in "".join(caught.value.__notes__)
@@ -151,7 +151,7 @@ def test_report_refusals_leave_nothing(tmp_path):
 def test_sample(tmp_path):
     path = tmp_path / "t.npy"
     create(path, middle())
-    assert verify(path, sample=2).nbytes in (2 * BLOCK, BLOCK + middle().nbytes % BLOCK)
+    assert verify(path, sample=2).nbytes in (2 * BLOCK_BYTES, BLOCK_BYTES + middle().nbytes % BLOCK_BYTES)
     assert verify(path, sample=10**9).nbytes == middle().nbytes
     (np.load(path, mmap_mode="r+"))[...] += 1
     found = verify(path, sample=2)
@@ -174,7 +174,7 @@ def test_tensor(tmp_path):
     with pytest.raises(ValueError, match="'none'"):
         verify(path, tensor="none")
     with pytest.raises(ValueError, match="'none'"):
-        inspect(path, tensor="none")
+        measure(path, tensor="none")
 
 
 @pytest.mark.parametrize("ending", FORMATS)
@@ -196,16 +196,16 @@ def test_trained_files_without_a_recipe(tmp_path, safetensors, ending):
     if ending != ".safetensors":
         recipes.append(f"{origin}.recipe.json")
     for recipe in recipes:
-        assert verify(path, recipe).tensors == (files.Check("items", 1000, 3, ((3, 4), (10, 12))),)
+        assert verify(path, recipe).tensors == (files.TensorCheck("items", 1000, 3, ((3, 4), (10, 12))),)
 
 
 def test_a_recipe_for_the_wrong_array(tmp_path):
     path = tmp_path / "t.npy"
     for array, problem in [
         (np.zeros((1000, 63), np.float32), r"its shape is \(1000, 63\)"),
-        (np.zeros((1000, 64), np.float64), "it holds float64"),
-        (np.zeros((1000, 64), np.int32), "it holds int32"),
-        (np.zeros((1000, 64), ">f4"), "it holds >f4"),
+        (np.zeros((1000, 64), np.float64), "its dtype is float64, and its recipe says float32"),
+        (np.zeros((1000, 64), np.int32), "its dtype is int32"),
+        (np.zeros((1000, 64), ">f4"), "its dtype is >f4"),
     ]:
         np.save(path, array)
         found = verify(path, small())
@@ -234,9 +234,9 @@ def test_nothing_to_verify(tmp_path):
     with pytest.raises(FileNotFoundError):
         verify(path)
     unfinished(path, middle())
-    for call in (verify, inspect, tables_of, load):
+    for call in (verify, measure, tables_of, load):
         with pytest.raises(FileNotFoundError, match="unfinished"):
             call(path)
     path.mkdir()
-    with pytest.raises(OSError, match="no regular file"):
+    with pytest.raises(OSError, match="is a folder, not a regular file"):
         verify(path)

@@ -1,20 +1,22 @@
 """Tables on disk: written at disk speed, resumable after any crash, verifiable bit for bit.
 
 ``create`` writes tables, ``resume`` finishes a file after a crash, ``verify`` recomputes a file and compares,
-``inspect`` measures its values, ``load`` and ``tables_of`` read it. The package needs a POSIX system.
+``measure`` returns statistics of its values, ``load`` and ``tables_of`` read it. The package needs a POSIX system.
 """
 
-from .blocks import Check
-from .create import Estimate, create, estimate, resume
+from .blocks import TensorCheck
+from .create import create
+from .estimate import Estimate, estimate
 from .formats import FormatError
+from .measure import TensorStats, measure
 from .reader import load, tables_of
+from .resume import resume
 from .specs import from_spec, like
-from .statistics import Figures, inspect
 from .verify import Verification, verify
 
 __all__ = [
-    "Check", "Estimate", "Figures", "FormatError", "Verification", "create", "estimate", "from_spec", "inspect", "like",
-    "load", "resume", "tables_of", "verify",
+    "Estimate", "FormatError", "TensorCheck", "TensorStats", "Verification", "create", "estimate", "from_spec", "like",
+    "load", "measure", "resume", "tables_of", "verify",
 ]  # fmt: skip
 
 

@@ -16,18 +16,17 @@ from .._core.threads import parallel_for
 from .._core.validation import check_threads
 from ..table import Table
 from .formats import Tensor
-from .posix import pread
+from .posix import pread, pwrite
+from .row_ranges import RowRanges, ranges_of
 
 # Bytes of a buffer; a core's cache holds it along with the data that is copied. Verifying reaches 9.4 GB/s on two cores
 # of a Sapphire Rapids, against 8.7 with half this size, 7.6 with a quarter and 8.1 with twice. Writing is not affected.
-BLOCK = 1 << 20
-# The most ranges of rows that a Check lists.
-MOST_RANGES = 1000
+BLOCK_BYTES = 1 << 20
 
 Progress = Callable[[int, int], None]
 
 
-# ---- pieces of tensors, on all cores
+# ---- blocks of tensors, on all cores
 
 
 class Span(NamedTuple):
@@ -46,16 +45,16 @@ class Span(NamedTuple):
         return prod(self.tensor.shape[1:])
 
 
-class Pieces:
-    """Spans cut into pieces of at most one block: whole rows, or parts of a row that is larger than a block."""
+class Blocks:
+    """Spans cut into blocks of at most BLOCK_BYTES: whole rows, or parts of a row that is larger than a block."""
 
     def __init__(self, spans: Iterable[Span]) -> None:
         self.spans = list(spans)
         self.steps = []
         counts = []
         for span in self.spans:
-            rows = BLOCK // (span.row * span.itemsize) if span.row else 0
-            self.steps.append(rows * span.row or BLOCK // span.itemsize)
+            rows = BLOCK_BYTES // (span.row * span.itemsize) if span.row else 0
+            self.steps.append(rows * span.row or BLOCK_BYTES // span.itemsize)
             counts.append(-((span.first - span.last) // self.steps[-1]))
         self.starts = list(accumulate(counts, initial=0))
 
@@ -78,14 +77,14 @@ class Buffers(threading.local):
     """Two buffers for each thread: `made` for the table's recomputed bytes, `read` for the file's bytes."""
 
     def __init__(self) -> None:
-        self.made: Array = np.empty(BLOCK, np.uint8)
-        self.read: Array = np.empty(BLOCK, np.uint8)
+        self.made: Array = np.empty(BLOCK_BYTES, np.uint8)
+        self.read: Array = np.empty(BLOCK_BYTES, np.uint8)
 
 
-def choose_blocks(pieces: Pieces, sample: int | None) -> list[int] | None:
-    if sample is None or sample >= len(pieces):
+def choose_blocks(blocks: Blocks, sample: int | None) -> list[int] | None:
+    if sample is None or sample >= len(blocks):
         return None
-    return sorted(random.SystemRandom().sample(range(len(pieces)), sample))
+    return sorted(random.SystemRandom().sample(range(len(blocks)), sample))
 
 
 def recompute(span: Span, first: int, last: int, buffer: Array) -> Array:
@@ -93,31 +92,36 @@ def recompute(span: Span, first: int, last: int, buffer: Array) -> Array:
     return span.table._read_flat(first, buffer[: (last - first) * span.itemsize])
 
 
-def read_piece(span: Span, first: int, last: int, buffer: Array) -> tuple[Array, bool]:
-    """Read a piece; return its bytes, and whether it is complete and equal to the table's."""
+def read_block(span: Span, first: int, last: int, buffer: Array) -> tuple[Array, bool]:
+    """Read a block; return its bytes, and whether it is complete and equal to the table's."""
     assert span.table is not None
     data = buffer[: (last - first) * span.itemsize]
     count = pread(span.fd, data.data, span.tensor.begin + first * span.itemsize)
     return data[:count], count == data.size and span.table._equals_flat(first, data)
 
 
+def write_block(span: Span, first: int, last: int, buffers: Buffers) -> None:
+    data = recompute(span, first, last, buffers.made)
+    pwrite(span.fd, data.data, span.tensor.begin + first * span.itemsize)
+
+
 def for_each(
-    pieces: Pieces,
+    blocks: Blocks,
     work: Callable[[Span, int, int, Buffers], None],
     threads: int | None,
     progress: Progress | None,
     chosen: Sequence[int] | None = None,
 ) -> None:
-    """Call `work` with each piece, or with the `chosen` ones only, on several threads."""
-    numbers: Sequence[int] = range(len(pieces)) if chosen is None else chosen
-    total = pieces.bytes_of(chosen)
+    """Call `work` with each block, or with the `chosen` ones only, on several threads."""
+    numbers: Sequence[int] = range(len(blocks)) if chosen is None else chosen
+    total = blocks.bytes_of(chosen)
     count = check_threads(threads)
     buffers, lock, done = Buffers(), threading.Lock(), 0
 
     def run(begin: int, end: int) -> None:
         nonlocal done
         for k in range(begin, end):
-            span, first, last = pieces.at(numbers[k])
+            span, first, last = blocks.at(numbers[k])
             work(span, first, last, buffers)
             if progress is not None:
                 with lock:
@@ -133,7 +137,7 @@ def for_each(
 
 
 @dataclass(frozen=True)
-class Check:
+class TensorCheck:
     """The result of :func:`verify` for one tensor. Rows are indices of its first axis."""
 
     name: str
@@ -143,91 +147,49 @@ class Check:
     problem: str = ""  # the reason if nothing could be compared
 
 
-class Difference:
-    """The rows of one tensor that differ from its table."""
-
-    def __init__(self, span: Span) -> None:
-        self.name, self.total = span.tensor.name, span.tensor.rows
-        held = span.last // span.row if span.row else self.total  # whole rows in the file; missing ones differ
-        self.row = span.row * span.itemsize
-        # A row longer than a block may be reported by several pieces. Such rows are few, so a bitmap is affordable.
-        self.seen = np.zeros(held, bool) if self.row > BLOCK else None
-        self.count = self.total - held
-        self.ranges = [(held, self.total)] if self.count else []
-        self.listed_until = self.total
-
-    def rows(self, first_byte: int, made: Array, read: Array) -> Array:
-        """The indices of the rows in which two buffers differ, ascending; `first_byte` is the buffers' offset."""
-        differ: Array = made != read
-        if self.row > BLOCK:
-            return np.unique((first_byte + np.flatnonzero(differ)) // self.row)
-        return first_byte // self.row + np.flatnonzero(differ.reshape(-1, self.row).any(axis=1))
-
-    def add(self, rows: Array) -> None:
-        if self.seen is not None:
-            rows = rows[~self.seen[rows]]
-            self.seen[rows] = True
-        self.count += rows.size
-        self.ranges += ranges_of(rows)
-        if len(self.ranges) > 4 * MOST_RANGES:
-            self.merge()
-
-    def merge(self) -> None:
-        """Join adjacent ranges, and drop those that come too late to be listed."""
-        merged: list[tuple[int, int]] = []
-        for first, last in sorted(self.ranges):
-            if first >= self.listed_until:
-                break
-            if merged and merged[-1][1] == first:
-                merged[-1] = (merged[-1][0], last)
-            else:
-                merged.append((first, last))
-        if len(merged) > 2 * MOST_RANGES:
-            self.listed_until = merged[2 * MOST_RANGES][0]
-            del merged[2 * MOST_RANGES :]
-        self.ranges = merged
-
-    def check(self) -> Check:
-        self.merge()
-        return Check(self.name, self.total, self.count, tuple(self.ranges[:MOST_RANGES]))
-
-
-def ranges_of(rows: Array) -> list[tuple[int, int]]:
-    """Group ascending numbers into ranges of consecutive ones, each from its first to before its last."""
-    if not rows.size:
-        return []
-    ends = np.flatnonzero(np.diff(rows) != 1)
-    firsts, lasts = rows[np.r_[0, ends + 1]], rows[np.r_[ends, rows.size - 1]] + 1
-    return list(zip(firsts.tolist(), lasts.tolist(), strict=True))
-
-
-def differences(
-    pieces: Pieces,
+def compare(
+    blocks: Blocks,
     threads: int | None,
     progress: Progress | None,
     chosen: Sequence[int] | None = None,
     report: Callable[[Array], None] | None = None,
-) -> list[Difference]:
-    """Recompute and compare all pieces, or the `chosen` ones; return one Difference per span.
+) -> list[TensorCheck]:
+    """Recompute and compare all blocks, or the `chosen` ones; return one TensorCheck for each span.
 
-    `report`, if given, is called from any thread with the indices of the rows that differ in one piece.
+    `report`, if given, is called from any thread with the ranges of the rows that differ in one block.
     """
-    found = {(span.fd, span.tensor.name): Difference(span) for span in pieces.spans}
+    found: dict[tuple[int, str], RowRanges] = {}
+    for span in blocks.spans:
+        # A row that is longer than a block is compared in several.
+        rows = found[span.fd, span.tensor.name] = RowRanges(may_repeat=span.row * span.itemsize > BLOCK_BYTES)
+        held = span.last // span.row if span.row else span.tensor.rows  # whole rows in the file; missing ones differ
+        if held < span.tensor.rows:
+            rows.add(np.array([[held, span.tensor.rows]]))
     lock = threading.Lock()
 
-    def compare(span: Span, first: int, last: int, buffers: Buffers) -> None:
-        read, equal = read_piece(span, first, last, buffers.read)
+    def compare_block(span: Span, first: int, last: int, buffers: Buffers) -> None:
+        read, equal = read_block(span, first, last, buffers.read)
         if equal:
             return
         made = recompute(span, first, last, buffers.made)
         count, read = read.size, buffers.read[: made.size]
         np.invert(made[count:], out=read[count:])  # bytes missing from the file count as different
-        difference = found[span.fd, span.tensor.name]
-        rows = difference.rows(first * span.itemsize, made, read)
+        ranges = _differing_rows(span, first, made, read)
         with lock:
-            difference.add(rows)
+            found[span.fd, span.tensor.name].add(ranges)
         if report is not None:
-            report(rows)
+            report(ranges)
 
-    for_each(pieces, compare, threads, progress, chosen)
-    return list(found.values())
+    for_each(blocks, compare_block, threads, progress, chosen)
+    return [
+        TensorCheck(span.tensor.name, span.tensor.rows, rows.count(), rows.first())
+        for span, rows in zip(blocks.spans, found.values(), strict=True)
+    ]
+
+
+def _differing_rows(span: Span, first: int, made: Array, read: Array) -> Array:
+    """The ranges of rows in which two buffers differ, whose first element has the number `first`."""
+    differ, row, first_byte = made != read, span.row * span.itemsize, first * span.itemsize
+    if row > BLOCK_BYTES:
+        return ranges_of(np.unique((first_byte + np.flatnonzero(differ)) // row))
+    return ranges_of(first_byte // row + np.flatnonzero(differ.reshape(-1, row).any(axis=1)))

@@ -33,20 +33,21 @@ __all__ = [
 FORMATS = (".npy", ".safetensors", ".bin")
 Tables = Table | Mapping[str, Table]
 
-ALIGN = 64
-# Bytes: the format's own limit (safetensors' MAX_HEADER_SIZE).
-LARGEST_HEADER = 100_000_000
-# Bytes to read. From an untrusted file, numpy.lib.format does not parse longer headers.
-_NPY_PREFIX = 1 << 14
+# The alignment of a .safetensors file's first tensor, which is that of .npy files.
+ALIGNMENT_BYTES = 64
+# The format's own limit (safetensors' MAX_HEADER_SIZE).
+MAX_HEADER_BYTES = 100_000_000
+# numpy.lib.format parses at most 10,000 characters of an untrusted header, so more need not be read.
+MAX_NPY_HEADER_BYTES = 1 << 14
 
-_NUMPY = ("float16", "float32", "float64", "complex64", "complex128")
-_SAFETENSORS = {
+_NUMPY_DTYPES = ("float16", "float32", "float64", "complex64", "complex128")
+_SAFETENSORS_DTYPES = {
     "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "complex64": "C64",
     "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2",
     "float8_e4m3fnuz": "F8_E4M3FNUZ", "float8_e5m2fnuz": "F8_E5M2FNUZ", "int64": "I64", "int32": "I32", "int16": "I16",
     "int8": "I8",  "uint64": "U64", "uint32": "U32", "uint16": "U16", "uint8": "U8", "bool": "BOOL",
 }  # fmt: skip
-_BITS = {
+_BITS_PER_ELEMENT = {
     "F64": 64, "F32": 32, "F16": 16, "BF16": 16, "C64": 64, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F6_E2M3": 6,
     "F6_E3M2": 6, "F4": 4, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U64": 64, "U32": 32, "U16": 16, "U8": 8,
     "BOOL": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
@@ -79,9 +80,9 @@ class Image(NamedTuple):
 def format_of_path(path: str) -> str:
     ending = os.path.splitext(path)[1]
     if ending not in FORMATS:
-        raise ValueError(f"the name of a table must end in {', '.join(FORMATS)}; got {path!r}")
+        raise ValueError(f"a table's file name must end in {', '.join(FORMATS)}; got {path!r}")
     if sys.byteorder == "big":
-        raise OSError(ENOTSUP, "tables on disk are little-endian, and this machine is not", path)
+        raise OSError(ENOTSUP, "tables on disk are little-endian, and this machine is big-endian", path)
     return ending
 
 
@@ -89,14 +90,15 @@ def format_of_path(path: str) -> str:
 
 
 def write_image(ending: str, tables: Mapping[str, Table]) -> Image:
-    """The image of a file that is to hold these tables."""
+    """The image of a file that will hold these tables."""
     if ending == ".safetensors":
         return _safetensors_image(tables)
     if len(tables) != 1:
-        raise ValueError(f"a {ending} file holds one table, got {len(tables)}: name the file .safetensors")
+        raise ValueError(f"a {ending} file must hold exactly one table, got {len(tables)}: use a .safetensors file")
     ((name, table),) = tables.items()
     dtype = table.dtype_name
-    descr = np.dtype(dtype).str if dtype in _NUMPY else f"<V{table.itemsize}"  # as NumPy writes dtypes of ml_dtypes
+    # NumPy stores the dtypes of ml_dtypes as void.
+    descr = np.dtype(dtype).str if dtype in _NUMPY_DTYPES else f"<V{table.itemsize}"
     header = b"" if ending == ".bin" else npy_header(table.shape, descr)
     tensor = Tensor(name, table.shape, dtype, len(header), len(header) + table.nbytes)
     return Image(header, [tensor], tensor.end, {})
@@ -111,25 +113,30 @@ def npy_header(shape: tuple[int, ...], descr: str) -> bytes:
 def _safetensors_image(tables: Mapping[str, Table]) -> Image:
     recipes = {name: table.recipe for name, table in tables.items()}
     for name, recipe in recipes.items():
-        if recipe["dtype"] not in _SAFETENSORS:
-            raise ValueError(f"safetensors has no {recipe['dtype']}, got it for {name!r}: use float8_e4m3fn or wider")
+        if recipe["dtype"] not in _SAFETENSORS_DTYPES:
+            raise ValueError(
+                f"a safetensors file cannot hold {recipe['dtype']}, got it for {name!r}: use another dtype"
+            )
         if name in ("", "__metadata__"):
             raise ValueError(f"a tensor in a safetensors file needs a name, got {name!r}: pass name=")
         name.encode()  # raises an error for a lone surrogate, which UTF-8 cannot express
     # The order of the safetensors library, in which each tensor is aligned: wide elements first, then by name.
     order = sorted(tables, key=lambda name: (-tables[name].itemsize, name))
-    # transformers refuses files whose metadata names no framework.
+    # transformers refuses files whose metadata do not name a framework.
     fields: dict[str, Any] = {"__metadata__": {"format": "pt", "xavierfast": json.dumps(recipes)}}
     begin = 0
     for name in order:
         end = begin + tables[name].nbytes
-        dtype = _SAFETENSORS[recipes[name]["dtype"]]
+        dtype = _SAFETENSORS_DTYPES[recipes[name]["dtype"]]
         fields[name] = {"dtype": dtype, "shape": list(tables[name].shape), "data_offsets": [begin, end]}
         begin = end
     text = json.dumps(fields, separators=(",", ":")).encode()
-    text += b" " * (-(8 + len(text)) % ALIGN)
-    if len(text) > LARGEST_HEADER:
-        raise ValueError(f"a safetensors header has at most {LARGEST_HEADER:,} bytes, got {len(text):,}: write shards")
+    text += b" " * (-(8 + len(text)) % ALIGNMENT_BYTES)
+    if len(text) > MAX_HEADER_BYTES:
+        raise ValueError(
+            f"a safetensors header must have at most {MAX_HEADER_BYTES:,} bytes, got {len(text):,}: "
+            "pass max_shard_size= to split the model into several files"
+        )
     header = struct.pack("<Q", len(text)) + text
     tensors = []
     for name in order:
@@ -154,7 +161,7 @@ def read_image(ending: str, fd: int, size: int) -> Image:
 
 
 def _read_npy(fd: int, size: int) -> Image:
-    file = io.BytesIO(os.pread(fd, min(size, _NPY_PREFIX), 0))
+    file = io.BytesIO(os.pread(fd, min(size, MAX_NPY_HEADER_BYTES), 0))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -181,9 +188,9 @@ def _read_npy(fd: int, size: int) -> Image:
 def _read_safetensors(fd: int, size: int) -> Image:
     start = os.pread(fd, 8, 0)
     length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
-    if length > min(LARGEST_HEADER, size - 8):
+    if length > min(MAX_HEADER_BYTES, size - 8):
         raise FormatError(
-            f"a safetensors header must fit in the file and in {LARGEST_HEADER:,} bytes, got {length:,} of {size:,}"
+            f"a safetensors header must fit in the file and in {MAX_HEADER_BYTES:,} bytes, got {length:,} of {size:,}"
         )
     text = os.pread(fd, length, 8)
     fields = from_json(text)
@@ -198,7 +205,7 @@ def _read_safetensors(fd: int, size: int) -> Image:
     end = len(header)
     for tensor in tensors:
         if tensor.begin != end:
-            raise FormatError(f"tensors must lie end to end, got {tensor.name!r:.80} at {tensor.begin}, not {end}")
+            raise FormatError(f"tensors must not leave gaps, got {tensor.name!r:.80} at {tensor.begin}, not {end}")
         end = tensor.end
     recipes = from_json(metadata["xavierfast"].encode()) if "xavierfast" in metadata else {}
     if not isinstance(recipes, dict):
@@ -210,23 +217,24 @@ def _read_tensor(name: str, field: Any, start: int) -> Tensor:
     if not isinstance(field, dict) or not field.keys() >= {"dtype", "shape", "data_offsets"}:
         raise FormatError(f"a tensor must have dtype, shape and data_offsets, got {name!r:.80}")
     dtype, shape, offsets = field["dtype"], field["shape"], field["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in _BITS:
-        raise FormatError(f"a safetensors dtype must be one of {', '.join(_BITS)}; got {dtype!r:.80} for {name!r:.80}")
+    if not isinstance(dtype, str) or dtype not in _BITS_PER_ELEMENT:
+        known = ", ".join(_BITS_PER_ELEMENT)
+        raise FormatError(f"a safetensors dtype must be one of {known}; got {dtype!r:.80} for {name!r:.80}")
     if not (
         isinstance(offsets, list)
         and len(offsets) == 2
         and all(type(offset) is int for offset in offsets)
         and 0 <= offsets[0] <= offsets[1] < 1 << 63
     ):
-        raise FormatError(f"data_offsets must be begin and end, got {offsets!r:.80} for {name!r:.80}")
-    sizes = _check_shape(shape, _BITS[dtype])
+        raise FormatError(f"data_offsets must be a list of begin and end, got {offsets!r:.80} for {name!r:.80}")
+    sizes = _check_shape(shape, _BITS_PER_ELEMENT[dtype])
     begin, end = offsets
-    if 8 * (end - begin) != math.prod(sizes) * _BITS[dtype]:
+    if 8 * (end - begin) != math.prod(sizes) * _BITS_PER_ELEMENT[dtype]:
         raise FormatError(
-            f"data_offsets must enclose the tensor, got {end - begin} bytes for {name!r:.80}, {shape!r:.80}"
+            f"data_offsets must enclose exactly the tensor, got {end - begin} bytes for {name!r:.80}, {shape!r:.80}"
         )
-    own = next((own for own, theirs in _SAFETENSORS.items() if theirs == dtype), dtype)
-    return Tensor(name, sizes, own, start + begin, start + end)
+    numpy_name = next((name for name, theirs in _SAFETENSORS_DTYPES.items() if theirs == dtype), dtype)
+    return Tensor(name, sizes, numpy_name, start + begin, start + end)
 
 
 def _check_shape(shape: Any, bits: int) -> tuple[int, ...]:
@@ -249,13 +257,13 @@ def named(tables: Tables) -> dict[str, Table]:
     ):
         raise TypeError(f"tables must be a Table or a mapping of names to Tables, got {tables!r:.80}")
     if not tables:
-        raise ValueError("tables must hold at least one, got none")
+        raise ValueError("tables must hold at least one Table, got none")
     return dict(tables)
 
 
 def tables_from_recipes(recipes: Any) -> dict[str, Table]:
     if not isinstance(recipes, dict):
-        raise FormatError("recipes must be a JSON object of names")
+        raise FormatError("recipes must be a JSON object that maps names to recipes")
     tables = {}
     for name, recipe in recipes.items():
         try:

@@ -6,13 +6,14 @@ import secrets
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from enum import Enum
 from errno import EEXIST, EINTR, EIO, ELOOP, EMLINK, ENOSYS, ENOTSUP, EPERM
 from typing import Any
 
 from .untrusted_json import FormatError, from_json
 
-# Bytes. Sidecars, plans and indices are read whole, so larger ones are refused.
-LARGEST_JSON = 1 << 28
+# Sidecars, plans and indices are read whole, so larger ones are refused.
+MAX_JSON_BYTES = 1 << 28
 
 
 # ---- names in an open folder, which nobody can redirect by renaming or replacing the folder
@@ -29,13 +30,35 @@ def folder_of(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
         os.close(fd)
 
 
-def exists(folder: int, name: str) -> str:
-    """The kind of thing that has this name: "a file", "a symlink", "no regular file", or "" if the name is free."""
+class Kind(Enum):
+    """The kind of a folder's entry; the values are nouns for error messages."""
+
+    NOTHING = "nothing"
+    FILE = "a regular file"
+    SYMLINK = "a symlink"
+    FOLDER = "a folder"
+    FIFO = "a named pipe"
+    OTHER = "a device or a socket"
+
+
+def kind_of(folder: int, name: str) -> Kind:
+    """The kind of the entry that has this name; a symlink is not followed."""
     try:
-        mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+        return _kind_of_mode(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
     except FileNotFoundError:
-        return ""
-    return "a symlink" if stat.S_ISLNK(mode) else "a file" if stat.S_ISREG(mode) else "no regular file"
+        return Kind.NOTHING
+
+
+def _kind_of_mode(mode: int) -> Kind:
+    kinds = {
+        stat.S_IFREG: Kind.FILE, stat.S_IFLNK: Kind.SYMLINK, stat.S_IFDIR: Kind.FOLDER, stat.S_IFIFO: Kind.FIFO,
+    }  # fmt: skip
+    return kinds.get(stat.S_IFMT(mode), Kind.OTHER)
+
+
+def exists(folder: int, name: str) -> bool:
+    """Whether an entry of any kind has this name."""
+    return kind_of(folder, name) is not Kind.NOTHING
 
 
 def open_file(folder: int, name: str, flags: int, follow: bool = False) -> int:
@@ -45,11 +68,12 @@ def open_file(folder: int, name: str, flags: int, follow: bool = False) -> int:
         fd = os.open(name, flags, 0o666, dir_fd=folder)
     except OSError as error:
         if error.errno == ELOOP:
-            raise OSError(ELOOP, "a symlink is in the way, and is not followed", name) from None
+            raise OSError(ELOOP, "is a symlink, which is not followed; remove it first", name) from None
         raise
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
+    kind = _kind_of_mode(os.fstat(fd).st_mode)
+    if kind is not Kind.FILE:
         os.close(fd)
-        raise OSError(EEXIST, "what is in the way is no regular file", name)
+        raise OSError(EEXIST, f"is {kind.value}, not a regular file", name)
     return fd
 
 
@@ -77,7 +101,7 @@ def move(folder: int, source: str, target: str, replace: bool) -> None:
             if error.errno not in (EPERM, ENOSYS, ENOTSUP, EMLINK):
                 raise
             if exists(folder, target):  # a file system without hard links
-                raise FileExistsError(EEXIST, "it exists", target) from None
+                raise FileExistsError(EEXIST, "already exists", target) from None
             replace = True
     if replace:
         os.rename(source, target, src_dir_fd=folder, dst_dir_fd=folder)
@@ -114,8 +138,8 @@ def read_json(folder: int, name: str, follow: bool = False) -> Any:
     fd = open_file(folder, name, os.O_RDONLY, follow)
     try:
         size = os.fstat(fd).st_size
-        if size > LARGEST_JSON:
-            raise FormatError(f"{name} must have at most {LARGEST_JSON:,} bytes, got {size:,}")
+        if size > MAX_JSON_BYTES:
+            raise FormatError(f"{name} must have at most {MAX_JSON_BYTES:,} bytes, got {size:,}")
         data = bytearray(size)
         return from_json(bytes(data[: pread(fd, memoryview(data), 0)]))
     finally:

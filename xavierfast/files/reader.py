@@ -1,4 +1,4 @@
-"""Reading of existing files, ours or not: their tensors, the recipes stored with them, and their arrays."""
+"""Reading of existing files, from this package or others: tensors, the recipes stored with them, and arrays."""
 
 import os
 import re
@@ -42,7 +42,7 @@ class TensorFile:
         try:
             table = tables_from_recipes({"": read_json(self.folder, sidecar, follow=True)})[""]
         except FileNotFoundError:
-            raise FileNotFoundError(ENOENT, f"its recipe is not known: {sidecar} is missing", self.name) from None
+            raise FileNotFoundError(ENOENT, f"has no recipe: {sidecar} is missing", self.name) from None
         return {table.name: table}
 
     def entries(self, tables: Mapping[str, Table]) -> "list[Entry]":
@@ -50,12 +50,12 @@ class TensorFile:
         if self.ending == ".safetensors":
             return [Entry(self.fd, tensor, tables.get(tensor.name)) for tensor in self.image.tensors]
         if len(tables) > 1:
-            raise ValueError(f"{self.name} holds one tensor, got recipes of {len(tables)}")
+            raise ValueError(f"{self.name} holds one tensor, got the recipes of {len(tables)}")
         (tensor,) = self.image.tensors
         if not tables:
             return [Entry(self.fd, tensor, None)]
         ((name, table),) = tables.items()
-        if self.ending == ".bin":  # which has no header to tell shape and dtype
+        if self.ending == ".bin":  # a format without a header: the recipe gives shape and dtype
             (tensor,) = write_image(self.ending, tables).tensors
         return [Entry(self.fd, tensor._replace(name=name), table)]
 
@@ -72,9 +72,9 @@ class Entry(NamedTuple):
             return "it has no recipe"
         dtype = self.table.dtype_name
         if self.tensor.shape != self.table.shape:
-            return f"its shape is {self.tensor.shape}, and that of its recipe {self.table.shape}"
+            return f"its shape is {self.tensor.shape}, and its recipe says {self.table.shape}"
         if self.tensor.dtype not in (dtype, f"|V{self.table.itemsize}"):  # NumPy's name for dtypes of ml_dtypes
-            return f"it holds {self.tensor.dtype}, and its recipe {dtype}"
+            return f"its dtype is {self.tensor.dtype}, and its recipe says {dtype}"
         return ""
 
     def span(self) -> Span:
@@ -82,7 +82,7 @@ class Entry(NamedTuple):
         if table is not None:
             tensor = tensor._replace(dtype=table.dtype_name)
         itemsize = DTYPES[tensor.dtype].itemsize if tensor.dtype in DTYPES else np.dtype(tensor.dtype).itemsize
-        # A header may promise more than the file holds: the span ends with the last whole row.
+        # The file may be shorter than its header says: the span ends with the last whole row.
         row = prod(tensor.shape[1:])
         held = max(0, os.fstat(self.fd).st_size - tensor.begin) // (row * itemsize or 1) * row
         return Span(self.fd, tensor, table, 0, min(held, prod(tensor.shape)), itemsize)
@@ -96,7 +96,7 @@ def opened(path: str | os.PathLike[str]) -> Iterator[list[TensorFile]]:
         if index == name or (not exists(folder, name) and exists(folder, index)):
             names = _indexed(folder, index)
         elif not exists(folder, name) and exists(folder, f"{name}.partial"):
-            raise FileNotFoundError(ENOENT, f"it is unfinished: resume {name}.partial", name)
+            raise FileNotFoundError(ENOENT, "is unfinished; call resume() to finish it", name)
         else:
             names = [name]
         files = []
@@ -130,7 +130,7 @@ def tables_of(path: str | os.PathLike[str]) -> dict[str, Table]:
     Parameters
     ----------
     path : str or path
-        A .npy, .safetensors or .bin file that has its recipe, the index of several, or a .recipe.json by itself.
+        A .npy, .safetensors or .bin file with a recipe, the index of several files, or a .recipe.json file.
 
     Returns
     -------
@@ -139,7 +139,7 @@ def tables_of(path: str | os.PathLike[str]) -> dict[str, Table]:
     Raises
     ------
     FileNotFoundError
-        If there is no such file, or it has no recipe.
+        If the file does not exist or has no recipe.
     FormatError, OSError, ValueError
         As in :func:`verify`.
 
@@ -193,13 +193,13 @@ def load(path: str | os.PathLike[str], mmap_mode: Any = None) -> Array:
     """
     path = os.fsdecode(path)
     if format_of_path(path) == ".safetensors":
-        raise ValueError(f"load reads .npy and .bin, got {path!r}: use safetensors.numpy.load_file")
+        raise ValueError(f"load reads .npy and .bin files, got {path!r}: use safetensors.numpy.load_file")
     if mmap_mode not in (None, "r", "r+", "c"):
         raise ValueError(f"mmap_mode must be None, 'r', 'r+' or 'c', got {mmap_mode!r}")
     with opened(path) as (file,):
         (entry,) = file.entries(file.recorded())
         if entry.problem:
-            raise FormatError(f"{path} must be as its recipe says: {entry.problem}")
+            raise FormatError(f"{path} must match its recipe, but {entry.problem}")
         span, size = entry.span(), file.size
     if size < span.tensor.end:
         raise FormatError(f"{path} must have {span.tensor.end:,} bytes, got {size:,}")

@@ -19,8 +19,8 @@ from .reader import tensors_of
 
 __all__ = ["from_spec", "like", "parse_fraction", "parse_range", "parse_shape", "parse_size", "read_spec"]
 
-# Bytes. A spec is written by hand, so a larger file is not one.
-LARGEST_SPEC = 1 << 24
+# A spec is written by hand, so a larger file is not one.
+MAX_SPEC_BYTES = 1 << 24
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9, "t": 10**12, "p": 10**15}
 _UNITS |= {f"{unit}i": 1 << 10 * power for power, unit in enumerate("kmgtp", 1)}
 _NUMBER = re.compile(r"([0-9][0-9_]*(?:\.[0-9]+)?(?:e[0-9]{1,2})?)([kmgtp]i?|b|)", re.IGNORECASE)
@@ -28,10 +28,11 @@ _NUMBER = re.compile(r"([0-9][0-9_]*(?:\.[0-9]+)?(?:e[0-9]{1,2})?)([kmgtp]i?|b|)
 
 def _parse_number(text: str) -> int:
     match = _NUMBER.fullmatch(text.strip())
-    number = Fraction(match[1].replace("_", "")) * _UNITS[match[2].lower()] if match else Fraction(1, 2)
-    if number.denominator != 1:
-        raise ValueError(f"a size must be a whole number such as 1000, 1_000, 10M or 2Ki, got {text!r}")
-    return int(number)
+    if match:
+        number = Fraction(match[1].replace("_", "")) * _UNITS[match[2].lower()]
+        if number.denominator == 1:
+            return int(number)
+    raise ValueError(f"a size must be a whole number such as 1000, 1_000, 10M or 2Ki, got {text!r}")
 
 
 def parse_shape(text: str) -> tuple[int, ...]:
@@ -52,7 +53,7 @@ def parse_range(text: str) -> tuple[int, int]:
     """Parse a range such as 0:25000000 or 25M:50M into its first index and the index after its last."""
     first, colon, last = text.partition(":")
     if not colon:
-        raise ValueError(f"a range must be FIRST:LAST, got {text!r}")
+        raise ValueError(f"a range must be given as FIRST:LAST, got {text!r}")
     return _parse_number(first), _parse_number(last)
 
 
@@ -60,7 +61,7 @@ def parse_fraction(text: str) -> tuple[int, int]:
     """Parse K/N into the pair (K, N)."""
     k, slash, n = text.partition("/")
     if not slash:
-        raise ValueError(f"a part must be K/N, got {text!r}")
+        raise ValueError(f"a part must be given as K/N, got {text!r}")
     return _parse_number(k), _parse_number(n)
 
 
@@ -81,12 +82,12 @@ def read_spec(path: str | os.PathLike[str]) -> dict[str, Any]:
     path = os.fspath(path)
     ending = os.path.splitext(path)[1]
     if ending not in (".toml", ".json"):
-        raise ValueError(f"a spec is a .toml or .json file, got {path!r}")
+        raise ValueError(f"a spec must be a .toml or .json file, got {path!r}")
     with folder_of(path) as (folder, name), open(open_file(folder, name, os.O_RDONLY, follow=True), "rb") as file:
         size = os.fstat(file.fileno()).st_size
-        data = file.read(min(size, LARGEST_SPEC) + 1)
-    if len(data) > LARGEST_SPEC:
-        raise ValueError(f"a spec must have at most {LARGEST_SPEC:,} bytes, got more in {path!r}")
+        data = file.read(min(size, MAX_SPEC_BYTES) + 1)
+    if len(data) > MAX_SPEC_BYTES:
+        raise ValueError(f"a spec must have at most {MAX_SPEC_BYTES:,} bytes, got more in {path!r}")
     try:
         fields = tomllib.loads(data.decode()) if ending == ".toml" else json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -136,13 +137,13 @@ def from_spec(spec: Mapping[str, Any] | str | os.PathLike[str], seed: Seed = Non
     if seed is None:
         seed = spec.get("seed")
     try:
-        tensors = {name: _own(name, wanted) for name, wanted in spec["tensors"].items()}
+        tensors = {name: _fields_of(name, wanted) for name, wanted in spec["tensors"].items()}
         return init(tensors, spec.get("rules", {}), seed, dtype=spec.get("dtype", "float32"), lazy=True)
-    except RecursionError:  # while an error message was to show the nested value
-        raise ValueError("a spec must not be nested so deep") from None
+    except RecursionError:  # from an error message that shows the nested value
+        raise ValueError("a spec must not be nested deeply") from None
 
 
-def _own(name: str, wanted: Any) -> dict[str, Any]:
+def _fields_of(name: str, wanted: Any) -> dict[str, Any]:
     own = dict(wanted) if isinstance(wanted, Mapping) else {"shape": wanted}
     if "shape" not in own:
         raise ValueError(f'a tensor must have a shape, got {name!r}: {wanted!r:.80}; quote names with dots: "a.b"')
@@ -152,15 +153,15 @@ def _own(name: str, wanted: Any) -> dict[str, Any]:
 
 
 def like(path: str | os.PathLike[str], rules: Mapping[str, Any], seed: Seed = None) -> dict[str, Table]:
-    """Make Tables with the names, shapes and dtypes of the tensors in a file, to initialise a model of the same form.
+    """Make Tables with the names, shapes and dtypes of the tensors in a file.
 
     Parameters
     ----------
     path : str or path
         A .safetensors file, or the index of several. Its values are not read.
     rules : mapping
-        As in :func:`xavierfast.init`; besides, None or "skip" as a rule leaves the matching tensors out. Tensors of
-        ints have to be left out in this way.
+        As in :func:`xavierfast.init`. In addition, None or "skip" as a rule leaves the matching tensors out, which is
+        necessary for tensors of integers.
     seed : optional
         By default, the operating system gives 256 random bits.
 

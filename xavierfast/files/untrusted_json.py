@@ -30,6 +30,6 @@ def from_json(text: bytes) -> Any:
     except FormatError:
         raise
     except RecursionError:
-        raise FormatError("JSON must not be nested so deep") from None
-    except ValueError as error:  # invalid UTF-8, wrong syntax, or an int with thousands of digits
+        raise FormatError("JSON must not be nested deeply") from None
+    except ValueError as error:  # invalid UTF-8, wrong syntax, or an integer with thousands of digits
         raise FormatError(f"not JSON: {error}") from None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from .._core.fill import Array
 from .._core.validation import check_count, check_threads
-from .blocks import Check, Pieces, Progress, Span, choose_blocks, differences, ranges_of
+from .blocks import Blocks, Progress, Span, TensorCheck, choose_blocks, compare
 from .formats import Tables, format_of_path, named, npy_header
 from .posix import folder_of, open_file, pwrite
 from .reader import opened, tables_of
@@ -19,7 +19,7 @@ __all__ = ["Verification", "verify"]
 class Verification:
     """The result of :func:`verify`."""
 
-    tensors: tuple[Check, ...]
+    tensors: tuple[TensorCheck, ...]
     nbytes: int  # the bytes that were recomputed and compared
     extra: int = 0  # the bytes after the last tensor
 
@@ -38,7 +38,7 @@ def verify(
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> Verification:
-    """Recompute a table on disk and report which of its rows differ.
+    """Recompute a table on disk and return the rows that differ.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def verify(
         A file that :func:`create` made; a set of shards, by its index or by the name that it was created with; or any
         other .npy, .safetensors or .bin file, for example to find the rows of a trained table that never changed.
     recipe : Table, mapping of names to Tables, or path, optional
-        The expected Table or Tables, or a file that records them; by default the file's own recipe or its sidecar.
+        The expected Table or Tables, or a file with their recipes; by default, the file's own recipes.
     tensor : str, optional
         Compare only the tensor of this name.
     sample : int, optional
@@ -64,7 +64,7 @@ def verify(
     Raises
     ------
     FileNotFoundError
-        If there is no such file, or no recipe for it.
+        If the file does not exist or has no recipe.
     FormatError
         If the header or the recipe is malformed.
     OSError, TypeError, ValueError
@@ -99,19 +99,19 @@ def verify(
                 if tensor not in (None, entry.tensor.name):
                     continue
                 if entry.problem:
-                    checks.append(Check(entry.tensor.name, entry.tensor.rows, 0, problem=entry.problem))
+                    checks.append(TensorCheck(entry.tensor.name, entry.tensor.rows, 0, problem=entry.problem))
                 else:
                     spans.append(entry.span())
         names = {check.name for check in checks} | {span.tensor.name for span in spans}
         if tensor is not None and not names:
-            raise ValueError(f"tensor must be the name of one in the file, got {tensor!r}")
+            raise ValueError(f"tensor must be the name of a tensor in the file, got {tensor!r}")
         if tensor is None:
-            checks += [Check(name, 0, 0, problem="it is missing") for name in sorted(wanted - names)]
-        pieces = Pieces(spans)
-        chosen = choose_blocks(pieces, sample)
+            checks += [TensorCheck(name, 0, 0, problem="it is missing") for name in sorted(wanted - names)]
+        blocks = Blocks(spans)
+        chosen = choose_blocks(blocks, sample)
         with _row_report(report, spans) as mark:
-            found = differences(pieces, threads, progress, chosen, mark)
-    return Verification((*(difference.check() for difference in found), *checks), pieces.bytes_of(chosen), extra)
+            found = compare(blocks, threads, progress, chosen, mark)
+    return Verification((*found, *checks), blocks.bytes_of(chosen), extra)
 
 
 @contextmanager
@@ -121,20 +121,20 @@ def _row_report(path: str | os.PathLike[str] | None, spans: list[Span]) -> Itera
         yield None
         return
     if len(spans) != 1:
-        raise ValueError(f"a report is of the rows of one tensor, got {len(spans)}: choose one with tensor=")
+        raise ValueError(f"a report is about the rows of one tensor, got {len(spans)} tensors: choose one with tensor=")
     if format_of_path(os.fspath(path)) != ".npy":
-        raise ValueError(f"a report is a .npy file, got {os.fspath(path)!r}")
+        raise ValueError(f"report must be the path of a .npy file, got {os.fspath(path)!r}")
     rows = spans[0].tensor.rows
     header = npy_header((rows,), "|b1")
     if len(header) + rows >= 1 << 63:
-        raise ValueError(f"a report of {rows:,} rows is larger than a file can be")
+        raise ValueError(f"a report must have less than 2**63 bytes, got {rows:,} rows")
     with folder_of(path) as (folder, name):
         fd = open_file(folder, name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         try:
             os.ftruncate(fd, len(header) + rows)
 
-            def write(differ: Array) -> None:
-                for first, last in ranges_of(differ):
+            def write(ranges: Array) -> None:
+                for first, last in ranges.tolist():
                     pwrite(fd, memoryview(b"\1" * (last - first)), len(header) + first)
 
             yield write

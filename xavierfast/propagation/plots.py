@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from ..files import Figures
+    from ..files import TensorStats
     from .network import Report
 
 
@@ -24,13 +24,13 @@ def new_figure(**keywords: Any) -> Any:
     return Figure(**keywords)
 
 
-def plot_histogram(figures: "Figures", path: str | os.PathLike[str]) -> None:
+def plot_histogram(stats: "TensorStats", path: str | os.PathLike[str]) -> None:
     """Draw the measured histogram of a tensor in a file against the density that the tensor's recipe asks for.
 
     Parameters
     ----------
-    figures : Figures
-        The measurements of one tensor by :func:`xavierfast.files.inspect`.
+    stats : TensorStats
+        The measurements of one tensor by :func:`xavierfast.files.measure`.
     path : str or path
         The image to write; its ending gives the format: .png, .svg, .pdf.
 
@@ -44,26 +44,26 @@ def plot_histogram(figures: "Figures", path: str | os.PathLike[str]) -> None:
     Examples
     --------
     >>> from xavierfast import Table
-    >>> from xavierfast.files import create, inspect
+    >>> from xavierfast.files import create, measure
     >>> create("weights.npy", Table((1000, 64), seed=7))
     256000
-    >>> plot_histogram(*inspect("weights.npy"), "weights.png")
+    >>> plot_histogram(*measure("weights.npy"), "weights.png")
     """
-    if not sum(figures.histogram):
-        raise ValueError(f"a plot needs numbers, got none in {figures.name!r} of {figures.dtype}")
-    edges = np.linspace(*figures.edges, len(figures.histogram) + 1)
+    if not sum(stats.histogram):
+        raise ValueError(f"a plot needs numbers, got none in {stats.name!r} of {stats.dtype}")
+    edges = np.linspace(*stats.edges, len(stats.histogram) + 1)
     width = edges[1] - edges[0]
-    heights = np.array(figures.histogram) / (sum(figures.histogram) * width)
+    heights = np.array(stats.histogram) / (sum(stats.histogram) * width)
     figure = new_figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
-    axes.bar(edges[:-1], heights, width, align="edge", alpha=0.6, label=f"measured, std {figures.std:.4g}")
-    if figures.table is not None:
+    axes.bar(edges[:-1], heights, width, align="edge", alpha=0.6, label=f"measured, std {stats.std:.4g}")
+    if stats.table is not None:
         margin = 0.1 * (edges[-1] - edges[0])
         x = np.linspace(edges[0] - margin, edges[-1] + margin, 1001)
-        ideal = figures.table.density(x)
+        ideal = stats.table.density(x)
         if ideal is not None:
-            axes.plot(x, ideal, color="black", label=f"{figures.table.init}, std {figures.table.std:.4g}")
-    axes.set(title=f"{figures.name or 'table'} {figures.shape} {figures.dtype}", xlabel="weight", ylabel="density")
+            axes.plot(x, ideal, color="black", label=f"{stats.table.init}, std {stats.table.std:.4g}")
+    axes.set(title=f"{stats.name or 'table'} {stats.shape} {stats.dtype}", xlabel="weight", ylabel="density")
     axes.legend()
     figure.savefig(path)
 

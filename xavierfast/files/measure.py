@@ -1,4 +1,4 @@
-"""Statistics of the tensors in a file: moments, extremes and histograms, to be compared with their recipes."""
+"""Statistics of the tensors in a file: moments, extremes and histograms, to be compared with the recipes' values."""
 
 import os
 import threading
@@ -11,26 +11,26 @@ from .._core.dtypes import DTYPES
 from .._core.fill import Array
 from .._core.validation import check_count, check_threads
 from ..table import Table
-from .blocks import BLOCK, Buffers, Pieces, Progress, Span, choose_blocks, for_each
+from .blocks import BLOCK_BYTES, Blocks, Buffers, Progress, Span, choose_blocks, for_each
 from .posix import pread
 from .reader import opened
 
-__all__ = ["Figures", "inspect"]
+__all__ = ["TensorStats", "measure"]
 
-# About how many bytes the histograms of `inspect` are made from, in blocks spread over the tensors.
-HISTOGRAM = 1 << 23
+# About this many bytes are read for the histograms, in blocks spread evenly over the tensors.
+HISTOGRAM_BYTES = 1 << 23
 
 
 @dataclass(frozen=True)
-class Figures:
-    """The result of :func:`inspect` for one tensor. Complex numbers are measured as their real and imaginary parts."""
+class TensorStats:
+    """The result of :func:`measure` for one tensor. Complex numbers are measured as their real and imaginary parts."""
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     nbytes: int
     table: Table | None  # the table of its recipe, if it has one
-    count: int = 0  # how many numbers were measured
+    count: int = 0  # the number of numbers measured
     mean: float = 0.0
     std: float = 0.0
     low: float = 0.0
@@ -75,7 +75,7 @@ def _is_number(dtype: str) -> bool:
         return False
 
 
-def inspect(
+def measure(
     path: str | os.PathLike[str],
     *,
     tensor: str | None = None,
@@ -83,23 +83,24 @@ def inspect(
     bins: int = 32,
     threads: int | None = None,
     progress: Progress | None = None,
-) -> tuple[Figures, ...]:
-    """Measure the tensors of any file, ours or not: mean, standard deviation, extremes, histogram.
+) -> tuple[TensorStats, ...]:
+    """Measure the tensors of any file, created by this package or not: mean, standard deviation, extremes, histogram.
 
     Parameters
     ----------
     path, tensor, sample
         As in :func:`verify`.
     bins : int
-        Number of bins of the histogram. It spans the distribution's bounds or, where it has none, 4 standard deviations
-        to each side of its mean; without a recipe, the range of the measured numbers.
+        The number of bins of the histogram. The histogram spans the distribution's bounds or, for an unbounded
+        distribution, 4 standard deviations to each side of the mean; without a recipe, the range of the measured
+        numbers.
     threads, progress
         As in :func:`create`.
 
     Returns
     -------
-    tuple of Figures
-        One per tensor. A tensor that does not hold numbers has a count of 0.
+    tuple of TensorStats
+        One for each tensor. A tensor that does not hold numbers has a count of 0.
 
     Raises
     ------
@@ -111,8 +112,8 @@ def inspect(
     >>> from xavierfast.files import create
     >>> create("weights.npy", Table((1000, 64), seed=7))
     256000
-    >>> (figures,) = inspect("weights.npy")
-    >>> f"{figures.std:.5f} of {figures.table.std:.5f}, {figures.high:.5f} of {figures.table.bound:.5f}"
+    >>> (stats,) = measure("weights.npy")
+    >>> f"{stats.std:.5f} of {stats.table.std:.5f}, {stats.high:.5f} of {stats.table.bound:.5f}"
     '0.04338 of 0.04336, 0.07509 of 0.07509'
     """
     bins = check_count("bins", bins)
@@ -131,19 +132,19 @@ def inspect(
                 if tensor not in (None, name):
                     continue
                 if entry.problem and not _is_number(dtype):
-                    others.append(Figures(name, shape, dtype, end - begin, None))
+                    others.append(TensorStats(name, shape, dtype, end - begin, None))
                 else:
                     spans.append(entry.span())
         if tensor is not None and not spans + others:
-            raise ValueError(f"tensor must be the name of one in the file, got {tensor!r}")
+            raise ValueError(f"tensor must be the name of a tensor in the file, got {tensor!r}")
         return (*_measure(spans, sample, bins, threads, progress), *others)
 
 
 def _measure(
     spans: list[Span], sample: int | None, bins: int, threads: int | None, progress: Progress | None
-) -> list[Figures]:
-    pieces = Pieces(spans)
-    chosen = choose_blocks(pieces, sample)
+) -> list[TensorStats]:
+    blocks = Blocks(spans)
+    chosen = choose_blocks(blocks, sample)
     moments = {(span.fd, span.tensor.name): _Moments() for span in spans}
     lock = threading.Lock()
 
@@ -152,11 +153,11 @@ def _measure(
         count = pread(span.fd, data.data, span.tensor.begin + first * span.itemsize)
         return _numbers(data[: count - count % span.itemsize], span.tensor.dtype)
 
-    def measure(span: Span, first: int, last: int, buffers: Buffers) -> None:
+    def add_moments(span: Span, first: int, last: int, buffers: Buffers) -> None:
         numbers = read(span, first, last, buffers)
         if not numbers.size:
             return
-        with np.errstate(all="ignore"):  # infinities and overflows show in the figures
+        with np.errstate(all="ignore"):  # infinities and overflows show in the result
             low, high = float(numbers.min()), float(numbers.max())
             deviations = numbers.astype(float)
             mean = float(deviations.mean())
@@ -166,7 +167,7 @@ def _measure(
         with lock:
             moments[span.fd, span.tensor.name].add(numbers.size, mean, square, low, high)
 
-    for_each(pieces, measure, threads, progress, chosen)
+    for_each(blocks, add_moments, threads, progress, chosen)
     counts: dict[tuple[int, str], Array] = {}
     edges = {}
     for span in spans:
@@ -174,7 +175,7 @@ def _measure(
         edges[where] = _edges(span.table, moments[where])
         counts[where] = np.zeros(bins, np.int64)
 
-    def count(span: Span, first: int, last: int, buffers: Buffers) -> None:
+    def add_counts(span: Span, first: int, last: int, buffers: Buffers) -> None:
         where = span.fd, span.tensor.name
         numbers = read(span, first, last, buffers)
         low, high = edges[where]
@@ -184,23 +185,23 @@ def _measure(
         with lock:
             counts[where] += found
 
-    numbers = range(len(pieces)) if chosen is None else chosen
-    some = numbers[:: max(1, len(numbers) * BLOCK // HISTOGRAM)]
-    for_each(pieces, count, threads, None, some)
-    figures = []
+    numbers = range(len(blocks)) if chosen is None else chosen
+    spread = numbers[:: max(1, len(numbers) * BLOCK_BYTES // HISTOGRAM_BYTES)]
+    for_each(blocks, add_counts, threads, None, spread)
+    results = []
     for span in spans:
         where = span.fd, span.tensor.name
         m = moments[where]
         tensor = span.tensor
-        figure = Figures(tensor.name, tensor.shape, tensor.dtype, tensor.end - tensor.begin, span.table)
+        stats = TensorStats(tensor.name, tensor.shape, tensor.dtype, tensor.end - tensor.begin, span.table)
         if m.count:
             histogram = tuple(counts[where].tolist())
-            figure = replace(
-                figure, count=m.count, mean=m.mean, std=sqrt(m.square / m.count), low=m.low, high=m.high,
+            stats = replace(
+                stats, count=m.count, mean=m.mean, std=sqrt(m.square / m.count), low=m.low, high=m.high,
                 histogram=histogram, edges=edges[where],
             )  # fmt: skip
-        figures.append(figure)
-    return figures
+        results.append(stats)
+    return results
 
 
 def _edges(table: Table | None, moments: _Moments) -> tuple[float, float]:

@@ -1,0 +1,77 @@
+"""Prediction of the space and time that a creation needs."""
+
+import os
+from time import perf_counter
+from typing import NamedTuple
+
+from .._core.validation import check_threads
+from .blocks import BLOCK_BYTES, Blocks, for_each, write_block
+from .formats import Tables
+from .plan import Plan
+from .posix import folder_of
+
+__all__ = ["Estimate", "estimate"]
+
+# The bytes that `estimate` writes to measure the speed of a disk.
+TRIAL_BYTES = 1 << 28
+
+
+class Estimate(NamedTuple):
+    """The result of :func:`estimate`."""
+
+    nbytes: int  # the size of all files together
+    free: int  # the free bytes of the file system
+    seconds: float | None  # the expected time; None if the file system cannot create an unnamed file for the trial
+
+
+def estimate(
+    path: str | os.PathLike[str],
+    tables: Tables,
+    *,
+    max_shard_size: int | None = None,
+    force: bool = False,
+    sync: bool = True,
+    threads: int | None = None,
+) -> Estimate:
+    """Predict the space and time that :func:`create` needs, from a trial that writes the first 256 MiB.
+
+    The trial is written to a file without a name, which the system removes when it is closed.
+
+    Parameters
+    ----------
+    path, tables, max_shard_size, force, sync, threads
+        As in :func:`create`.
+
+    Raises
+    ------
+    OSError, TypeError, ValueError
+        As in :func:`create`, except that only the trial has to fit on the disk.
+
+    Examples
+    --------
+    >>> from xavierfast import Table
+    >>> estimate("large.npy", Table((10**12, 128), seed=0)).nbytes
+    512000000000128
+    """
+    check_threads(threads)
+    with folder_of(path) as (folder, name):
+        plan = Plan(name, tables, max_shard_size, force)
+        plan.refuse_finished(folder)
+        plan.refuse_unfinished(folder)
+        stat = os.statvfs(folder)
+        nbytes, free = sum(target.image.nbytes for target in plan.targets), stat.f_bavail * stat.f_frsize
+        try:
+            fd = os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, dir_fd=folder)
+        except (AttributeError, OSError):  # only Linux has it, and not on all of its file systems
+            return Estimate(nbytes, free, None)
+        try:
+            blocks = Blocks(span._replace(fd=fd) for target in plan.targets for span in target.spans())
+            chosen = range(min(len(blocks), TRIAL_BYTES // BLOCK_BYTES))
+            begin = perf_counter()
+            for_each(blocks, write_block, threads, None, chosen)
+            if sync:
+                os.fsync(fd)
+            speed = max(1, blocks.bytes_of(chosen)) / (perf_counter() - begin)
+        finally:
+            os.close(fd)
+        return Estimate(nbytes, free, nbytes / speed)
