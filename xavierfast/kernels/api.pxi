@@ -4,14 +4,14 @@ cdef stream_t stream_of(int distribution, int form, bytes key, tuple parameters)
     cdef stream_t s
     cdef const unsigned char* k = key
     cdef int j
-    if len(key) != 32 or len(parameters) > MAX_PARAMETERS:
-        raise ValueError(f"a key has 32 bytes and a kernel at most {MAX_PARAMETERS} constants, got {len(key)} and {len(parameters)}")
+    if len(key) != 32 or len(parameters) > MAX_CONSTANTS:
+        raise ValueError(f"a key has 32 bytes and a kernel at most {MAX_CONSTANTS} constants, got {len(key)} and {len(parameters)}")
     s.distribution = distribution
     s.form = form
     for j in range(8):
         s.key[j] = k[4 * j] | k[4 * j + 1] << 8 | k[4 * j + 2] << 16 | <uint32_t> k[4 * j + 3] << 24
     for j in range(len(parameters)):
-        s.p[j] = parameters[j]
+        s.p.all[j] = parameters[j]
     return s
 
 

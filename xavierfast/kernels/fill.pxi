@@ -1,11 +1,5 @@
 # Tiles into memory: contiguous fills, streaming past the caches, and the comparison with what memory holds.
 
-cdef struct stream_t:
-    int distribution, form
-    uint32_t key[8]
-    double p[MAX_PARAMETERS]  # what the values' functions say
-
-
 cdef inline int tile_size(int form) noexcept nogil:
     """Bytes."""
     return TILE * 2 if form == FLOAT16 or form == BFLOAT16 else TILE * 4
@@ -15,52 +9,72 @@ cdef inline int tile_elements(int form) noexcept nogil:
     return QUARTER if form == COMPLEX128 else HALF if form == FLOAT64 or form == COMPLEX64 else TILE
 
 
+cdef inline void constant32(const constant_t* p, float* v) noexcept nogil:
+    cdef float real = <float> p.real
+    cdef int j
+    for j in range(TILE):
+        v[j] = real
+
+
+cdef inline void constant64(const constant_t* p, double* v) noexcept nogil:
+    cdef double real = p.real
+    cdef int j
+    for j in range(HALF):
+        v[j] = real
+
+
+cdef void write_complex(const stream_t* s, const uint32_t* w, void* out) noexcept nogil:
+    cdef float* f = <float*> out
+    cdef double* d = <double*> out
+    cdef int j
+    if s.distribution != CONSTANT and s.form == COMPLEX64:
+        complex64(w, s, f)
+    elif s.distribution != CONSTANT:
+        complex128(w, s, d)
+    elif s.form == COMPLEX64:
+        for j in range(HALF):
+            f[2 * j] = <float> s.p.constant.real
+            f[2 * j + 1] = <float> s.p.constant.imaginary
+    else:
+        for j in range(QUARTER):
+            d[2 * j] = s.p.constant.real
+            d[2 * j + 1] = s.p.constant.imaginary
+
+
 cdef void write_values(const stream_t* s, const uint32_t* w, void* out) noexcept nogil:
     """The elements that a tile of words stands for."""
     cdef float v[TILE]
     cdef float* f = <float*> out if s.form == FLOAT32 else v
     cdef double* d = <double*> out
-    cdef int j
     if s.form == COMPLEX64 or s.form == COMPLEX128:
-        if s.distribution == CONSTANT and s.form == COMPLEX64:
-            for j in range(TILE):
-                (<float*> out)[j] = <float> s.p[j & 1]
-        elif s.distribution == CONSTANT:
-            for j in range(HALF):
-                d[j] = s.p[j & 1]
-        elif s.form == COMPLEX64:
-            complex64(w, s.distribution, s.p, <float*> out)
-        else:
-            complex128(w, s.distribution, s.p, d)
+        write_complex(s, w, out)
         return
     if s.form == FLOAT64:
         if s.distribution == UNIFORM:
-            uniform64(w, s.p, d)
+            uniform64(w, &s.p.uniform, d)
         elif s.distribution == RANGE:
-            range64(w, s.p, d)
+            range64(w, &s.p.range, d)
         elif s.distribution == NORMAL:
-            normal64(w, s.p, d)
+            normal64(w, &s.p.normal, d)
         elif s.distribution == TRUNCATED_ANY:
-            quantile64(w, s.p, d)
+            quantile64(w, &s.p.truncated, d)
         else:
-            for j in range(HALF):
-                d[j] = s.p[0]
+            constant64(&s.p.constant, d)
         return
     if s.distribution == UNIFORM:
-        uniform32(w, s.p, f)
+        uniform32(w, &s.p.uniform, f)
     elif s.distribution == RANGE:
-        range32(w, s.p, f)
+        range32(w, &s.p.range, f)
     elif s.distribution == NORMAL:
-        normal32(w, s.p, f)
+        normal32(w, &s.p.normal, f)
     elif s.distribution == TRUNCATED_2SIGMA:
-        truncated32(w, s.p, f)
+        truncated32(w, &s.p.symmetric, f)
     elif s.distribution == TRUNCATED_SYMMETRIC:
-        wide32(w, s.p, f)
+        wide32(w, &s.p.symmetric, f)
     elif s.distribution == TRUNCATED_ANY:
-        quantile32(w, s.p, f)
+        quantile32(w, &s.p.truncated, f)
     else:
-        for j in range(TILE):
-            f[j] = <float> s.p[0]
+        constant32(&s.p.constant, f)
     if s.form != FLOAT32:
         round16(v, s.form, <int16_t*> out)
 

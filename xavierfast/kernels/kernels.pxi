@@ -46,7 +46,7 @@ cdef enum:
     QUARTER = 64  # words, or elements of 16 bytes
     BATCH = 2  # tiles that are finished in level-1 cache before they are streamed out
     LINE = 64  # bytes
-    MAX_PARAMETERS = 10
+    MAX_CONSTANTS = 10
 
 cdef union bits32:
     float f
@@ -60,6 +60,52 @@ cdef union bits64:
 cdef union scratch_t:  # a tile of any form
     float f[TILE]
     double d[HALF]
+
+# The constants of each kernel, in the order in which _core/distributions.py computes them. Those of float32 kernels are
+# rounded to float32 first. first and last, low and high are numbers of the dtype that values do not go beyond.
+cdef struct constant_t:
+    double real, imaginary
+
+cdef struct uniform_t:
+    double scale  # bound * 2^-31, in float64 2^-62; for complex values the radius of the disk
+
+cdef struct range_t:
+    double scale  # half the width * 2^-31, in float64 2^-62
+    double middle, first, last
+
+cdef struct normal_t:
+    double std, mean
+
+cdef struct complex_normal_t:
+    double std  # of each part
+    double cut  # the largest modulus, which may be infinite
+    double share, rest  # the masses within and beyond the cut
+
+cdef struct symmetric_t:  # a normal truncated at +-c standard deviations
+    double std, mean, low, high
+    double scale  # (Phi(c) - 1/2) 2^-31
+    double tail  # Phi(-c)
+
+cdef struct truncated_t:  # a normal truncated at any bounds
+    double std, mean, low, high
+    double mass, before, after  # the masses between, below and above the bounds, in a unit
+    double unit  # the logarithm of that unit
+    double centre, half  # the middle and half the width, in mass about the median
+
+cdef union constants_t:
+    double all[MAX_CONSTANTS]
+    constant_t constant
+    uniform_t uniform
+    range_t range
+    normal_t normal
+    complex_normal_t complex_normal
+    symmetric_t symmetric
+    truncated_t truncated
+
+cdef struct stream_t:
+    int distribution, form
+    uint32_t key[8]
+    constants_t p
 
 include "chacha8.pxi"
 include "values32.pxi"
