@@ -165,26 +165,26 @@ FAULTS = [
     # ---- fill
     (
         "a dropped tail",
-        "while n:\n        count = min(elements - skip, n)",
-        "while n >= elements:\n        count = min(elements - skip, n)",
+        "while n:\n        tiles = 1\n",
+        "while n >= elements:\n        tiles = 1\n",
     ),
     (
         "an element written behind the memory",
         "memcpy(out, <char*> &scratch + skip * size, count * size)",
         "memcpy(out, <char*> &scratch + skip * size, count * size + size)",
     ),
-    ("a tile entered late twice", "out += count * size\n            skip = 0\n", "out += count * size\n"),
+    ("a tile entered late twice", "count * size)\n            skip = 0\n", "count * size)\n"),
     (
         "a 32-bit position",
-        "tile = position // elements, skip = position % elements, count",
-        "tile = <uint32_t> position // elements, skip = position % elements, count",
+        "tile = position // elements, skip = position % elements\n    cdef uint64_t tiles, count\n",
+        "tile = <uint32_t> position // elements, skip = position % elements\n    cdef uint64_t tiles, count\n",
     ),
     (
         "streaming keeps the wrong line",
-        "memcpy(batch - LINE, batch + <int64_t> count * size - LINE, LINE)",
+        "memcpy(batch - LINE, end - LINE, LINE)",
         "memcpy(batch - LINE, batch, LINE)",
     ),
-    ("streaming ends in the wrong place", "memcpy(out, batch - left, left)", "memcpy(out, batch, left)"),
+    ("streaming ends in the wrong place", "memcpy(out, ready, batch - ready)", "memcpy(out, batch, batch - ready)"),
     ("streaming repeats a tile", "write_tile(s, tile + k, batch +", "write_tile(s, tile, batch +"),
     (
         "equals ignores the last element",
@@ -193,16 +193,20 @@ FAULTS = [
     ),
     (
         "equals has a 32-bit position",
-        "tile = position // elements, skip = position % elements\n",
-        "tile = <uint32_t> position // elements, skip = position % elements\n",
+        "tile = position // elements, skip = position % elements\n    cdef uint64_t tiles, count, k\n",
+        "tile = <uint32_t> position // elements, skip = position % elements\n    cdef uint64_t tiles, count, k\n",
     ),
     (
         "gather is off by one step",
-        "at = position + offset(axes, last, index[last])",
-        "at = position + offset(axes, last, index[last]) + axes.steps[last]",
+        "element = row_position + offset(axes, last, index[last])",
+        "element = row_position + offset(axes, last, index[last]) + axes.steps[last]",
     ),
-    ("gather keeps a stale tile", "if at - within != first:", "if first < 0:"),
-    ("gather carries to index 0", "offset(axes, axis, index[axis] % axes.shape[axis])", "0"),
+    ("gather keeps a stale tile", "if element - skip != kept:", "if kept < 0:"),
+    (
+        "gather does not carry twice",
+        "while axis and index[axis] == axes.shape[axis]:",
+        "if axis and index[axis] == axes.shape[axis]:",
+    ),
     ("gather strides 8 bytes for 2", "source + k * 2, 2)", "source + k * 8, 2)"),
     ("a negative id is not wrapped", "i += axes.length", "pass"),
     # ---- the Python around the kernels

@@ -91,53 +91,59 @@ cdef inline void write_tile(const stream_t* s, uint64_t tile, void* out) noexcep
 
 
 cdef void stream_tiles(const stream_t* s, char* out, uint64_t tile, uint64_t tiles) noexcept nogil:
-    """Whole tiles past the caches, in whole lines: what a batch leaves of its last line goes before the next batch."""
+    """Whole tiles past the caches, in whole lines. The bytes before the first line, and those after the last, are copied.
+
+    The incomplete line at the end of a batch is kept in front of the next one::
+
+        | kept | tile | tile |          `ready` points to the first byte that is not in `out` yet
+    """
     cdef scratch_t scratch[1 + BATCH]
     cdef char* batch = <char*> &scratch[1]
-    cdef int64_t size = tile_size(s.form), left, whole
+    cdef char* end
+    cdef size_t size = tile_size(s.form), before = -<uintptr_t> out % LINE, whole
+    cdef char* ready = batch + before
     cdef uint64_t count, k
-    left = -<int64_t> (-<uintptr_t> out % LINE)  # below 0: what the first batch has before the first whole line
-    if left:
+    if before:
         write_tile(s, tile, batch)
-        memcpy(out, batch, -left)
-        out -= left
+        memcpy(out, batch, before)
+        out += before
     while tiles:
         count = min(tiles, <uint64_t> BATCH)
         for k in range(count):
-            write_tile(s, tile + k, batch + <int64_t> k * size)
-        whole = (left + <int64_t> count * size) & -LINE
-        move_lines(out, batch - left, whole)
-        memcpy(batch - LINE, batch + <int64_t> count * size - LINE, LINE)
-        left += <int64_t> count * size - whole
+            write_tile(s, tile + k, batch + k * size)
+        end = batch + count * size
+        whole = <size_t> (end - ready) & ~<size_t> (LINE - 1)
+        move_lines(out, ready, whole)
         out += whole
+        memcpy(batch - LINE, end - LINE, LINE)  # more than is kept, but of a size that the compiler knows
+        ready += whole - (end - batch)
         tile += count
         tiles -= count
-    memcpy(out, batch - left, left)
+    memcpy(out, ready, batch - ready)
     move_fence()
 
 
 cdef void fill_contiguous(const stream_t* s, char* out, uint64_t position, uint64_t n, bint streaming) noexcept nogil:
     cdef scratch_t scratch
-    cdef uint64_t elements = tile_elements(s.form), tile = position // elements, skip = position % elements, count
+    cdef uint64_t elements = tile_elements(s.form), tile = position // elements, skip = position % elements
+    cdef uint64_t tiles, count
     cdef size_t size = tile_size(s.form) // elements
     cdef bint aligned = <uintptr_t> out % size == 0
     while n:
+        tiles = 1
         count = min(elements - skip, n)
         if count < elements or not (aligned or streaming):
             write_tile(s, tile, &scratch)
             memcpy(out, <char*> &scratch + skip * size, count * size)
-            out += count * size
             skip = 0
         elif streaming:
-            count = n // elements
-            stream_tiles(s, out, tile, count)
-            tile += count - 1
-            count *= elements
-            out += count * size
+            tiles = n // elements
+            count = tiles * elements
+            stream_tiles(s, out, tile, tiles)
         else:
             write_tile(s, tile, out)
-            out += count * size
-        tile += 1
+        out += count * size
+        tile += tiles
         n -= count
 
 
