@@ -25,12 +25,12 @@ ENDS = np.concatenate([np.arange(-(2**31), -(2**31) + 64), np.arange(2**31 - 64,
 
 def from_words(distribution, words, dtype):
     """The values that a distribution's map makes of words, which fill one tile."""
-    kernel, form, p = draw_of(distribution, dtype)
+    kernel, code, p = draw_of(distribution, dtype)
     words = np.ascontiguousarray(words, np.int64).astype(np.uint32)
     assert words.size == 256
     raw = {kernels.FLOAT64: np.float64, kernels.FLOAT16: np.float16, kernels.BFLOAT16: np.uint16}
-    out = np.zeros(128 if form == kernels.FLOAT64 else 256, raw.get(form, np.float32))
-    kernels.values(kernel, form, p, words.ctypes.data, out.ctypes.data, 1)
+    out = np.zeros(128 if code == kernels.FLOAT64 else 256, raw.get(code, np.float32))
+    kernels.values(kernel, code, p, words.ctypes.data, out.ctypes.data, 1)
     if ALL[dtype].is_small:
         out = out.astype(ALL[dtype].storage)
     return out.view(ALL[dtype].storage).astype(float)

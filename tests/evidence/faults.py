@@ -199,7 +199,7 @@ FAULTS = [
     (
         "gather is off by one step",
         "element = row_position + offset(axes, last, index[last])",
-        "element = row_position + offset(axes, last, index[last]) + axes.steps[last]",
+        "element = row_position + offset(axes, last, index[last]) + axes.strides[last]",
     ),
     ("gather keeps a stale tile", "if element - skip != kept:", "if kept < 0:"),
     (

@@ -25,13 +25,13 @@ cdef inline void normal_radii32(const uint32_t* w, const complex_normal_t* p, fl
         r[j] = cut if radius > cut else radius
 
 
-cdef inline void complex64(const uint32_t* w, const stream_t* s, float* v) noexcept nogil:
+cdef inline void complex64(const uint32_t* w, const sampler_t* s, float* v) noexcept nogil:
     cdef float r[HALF]
     cdef int j
-    if s.distribution == UNIFORM:
-        uniform_radii32(w, &s.p.uniform, r)
+    if s.kernel == UNIFORM:
+        uniform_radii32(w, &s.constants.uniform, r)
     else:
-        normal_radii32(w, &s.p.complex_normal, r)
+        normal_radii32(w, &s.constants.complex_normal, r)
     for j in range(HALF):
         turn32(w[j + HALF], r[j], 0, v + 2 * j, v + 2 * j + 1)
 
@@ -55,12 +55,12 @@ cdef inline void normal_radii64(const uint32_t* w, const complex_normal_t* p, do
         r[j] = cut if radius > cut else radius
 
 
-cdef inline void complex128(const uint32_t* w, const stream_t* s, double* v) noexcept nogil:
+cdef inline void complex128(const uint32_t* w, const sampler_t* s, double* v) noexcept nogil:
     cdef double r[QUARTER]
     cdef int j
-    if s.distribution == UNIFORM:
-        uniform_radii64(w, &s.p.uniform, r)
+    if s.kernel == UNIFORM:
+        uniform_radii64(w, &s.constants.uniform, r)
     else:
-        normal_radii64(w, &s.p.complex_normal, r)
+        normal_radii64(w, &s.constants.complex_normal, r)
     for j in range(QUARTER):
         turn64(w[j + QUARTER], w[j + HALF + QUARTER], r[j], 0, v + 2 * j, v + 2 * j + 1)

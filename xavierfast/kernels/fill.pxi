@@ -1,12 +1,12 @@
 # Tiles into memory: contiguous fills, streaming past the caches, and the comparison with what memory holds.
 
-cdef inline int tile_size(int form) noexcept nogil:
+cdef inline int tile_size(int dtype) noexcept nogil:
     """Bytes."""
-    return TILE * 2 if form == FLOAT16 or form == BFLOAT16 else TILE * 4
+    return TILE * 2 if dtype == FLOAT16 or dtype == BFLOAT16 else TILE * 4
 
 
-cdef inline int tile_elements(int form) noexcept nogil:
-    return QUARTER if form == COMPLEX128 else HALF if form == FLOAT64 or form == COMPLEX64 else TILE
+cdef inline int tile_elements(int dtype) noexcept nogil:
+    return QUARTER if dtype == COMPLEX128 else HALF if dtype == FLOAT64 or dtype == COMPLEX64 else TILE
 
 
 cdef inline void constant32(const constant_t* p, float* v) noexcept nogil:
@@ -23,74 +23,74 @@ cdef inline void constant64(const constant_t* p, double* v) noexcept nogil:
         v[j] = real
 
 
-cdef void write_complex(const stream_t* s, const uint32_t* w, void* out) noexcept nogil:
+cdef void write_complex(const sampler_t* s, const uint32_t* w, void* out) noexcept nogil:
     cdef float* f = <float*> out
     cdef double* d = <double*> out
     cdef int j
-    if s.distribution != CONSTANT and s.form == COMPLEX64:
+    if s.kernel != CONSTANT and s.dtype == COMPLEX64:
         complex64(w, s, f)
-    elif s.distribution != CONSTANT:
+    elif s.kernel != CONSTANT:
         complex128(w, s, d)
-    elif s.form == COMPLEX64:
+    elif s.dtype == COMPLEX64:
         for j in range(HALF):
-            f[2 * j] = <float> s.p.constant.real
-            f[2 * j + 1] = <float> s.p.constant.imaginary
+            f[2 * j] = <float> s.constants.constant.real
+            f[2 * j + 1] = <float> s.constants.constant.imaginary
     else:
         for j in range(QUARTER):
-            d[2 * j] = s.p.constant.real
-            d[2 * j + 1] = s.p.constant.imaginary
+            d[2 * j] = s.constants.constant.real
+            d[2 * j + 1] = s.constants.constant.imaginary
 
 
-cdef void write_values(const stream_t* s, const uint32_t* w, void* out) noexcept nogil:
+cdef void write_values(const sampler_t* s, const uint32_t* w, void* out) noexcept nogil:
     """The elements that a tile of words stands for."""
     cdef float v[TILE]
-    cdef float* f = <float*> out if s.form == FLOAT32 else v
+    cdef float* f = <float*> out if s.dtype == FLOAT32 else v
     cdef double* d = <double*> out
-    if s.form == COMPLEX64 or s.form == COMPLEX128:
+    if s.dtype == COMPLEX64 or s.dtype == COMPLEX128:
         write_complex(s, w, out)
         return
-    if s.form == FLOAT64:
-        if s.distribution == UNIFORM:
-            uniform64(w, &s.p.uniform, d)
-        elif s.distribution == RANGE:
-            range64(w, &s.p.range, d)
-        elif s.distribution == NORMAL:
-            normal64(w, &s.p.normal, d)
-        elif s.distribution == TRUNCATED_ANY:
-            quantile64(w, &s.p.truncated, d)
+    if s.dtype == FLOAT64:
+        if s.kernel == UNIFORM:
+            uniform64(w, &s.constants.uniform, d)
+        elif s.kernel == RANGE:
+            range64(w, &s.constants.range, d)
+        elif s.kernel == NORMAL:
+            normal64(w, &s.constants.normal, d)
+        elif s.kernel == TRUNCATED_ANY:
+            quantile64(w, &s.constants.truncated, d)
         else:
-            constant64(&s.p.constant, d)
+            constant64(&s.constants.constant, d)
         return
-    if s.distribution == UNIFORM:
-        uniform32(w, &s.p.uniform, f)
-    elif s.distribution == RANGE:
-        range32(w, &s.p.range, f)
-    elif s.distribution == NORMAL:
-        normal32(w, &s.p.normal, f)
-    elif s.distribution == TRUNCATED_2SIGMA:
-        truncated32(w, &s.p.symmetric, f)
-    elif s.distribution == TRUNCATED_SYMMETRIC:
-        wide32(w, &s.p.symmetric, f)
-    elif s.distribution == TRUNCATED_ANY:
-        quantile32(w, &s.p.truncated, f)
+    if s.kernel == UNIFORM:
+        uniform32(w, &s.constants.uniform, f)
+    elif s.kernel == RANGE:
+        range32(w, &s.constants.range, f)
+    elif s.kernel == NORMAL:
+        normal32(w, &s.constants.normal, f)
+    elif s.kernel == TRUNCATED_2SIGMA:
+        truncated32(w, &s.constants.symmetric, f)
+    elif s.kernel == TRUNCATED_SYMMETRIC:
+        wide32(w, &s.constants.symmetric, f)
+    elif s.kernel == TRUNCATED_ANY:
+        quantile32(w, &s.constants.truncated, f)
     else:
-        constant32(&s.p.constant, f)
-    if s.form != FLOAT32:
-        round16(v, s.form, <int16_t*> out)
+        constant32(&s.constants.constant, f)
+    if s.dtype != FLOAT32:
+        round16(v, s.dtype, <int16_t*> out)
 
 
-cdef inline void write_tile(const stream_t* s, uint64_t tile, void* out) noexcept nogil:
+cdef inline void write_tile(const sampler_t* s, uint64_t tile, void* out) noexcept nogil:
     """All elements of one tile."""
     cdef uint32_t w[TILE]
-    if s.form == UINT32:
+    if s.dtype == UINT32:
         chacha8(s.key, tile, <uint32_t*> out)
         return
-    if s.distribution != CONSTANT:
+    if s.kernel != CONSTANT:
         chacha8(s.key, tile, w)
     write_values(s, w, out)
 
 
-cdef void stream_tiles(const stream_t* s, char* out, uint64_t tile, uint64_t tiles) noexcept nogil:
+cdef void stream_tiles(const sampler_t* s, char* out, uint64_t tile, uint64_t tiles) noexcept nogil:
     """Whole tiles past the caches, in whole lines. The bytes before the first line, and those after the last, are copied.
 
     The incomplete line at the end of a batch is kept in front of the next one::
@@ -100,7 +100,7 @@ cdef void stream_tiles(const stream_t* s, char* out, uint64_t tile, uint64_t til
     cdef scratch_t scratch[1 + BATCH]
     cdef char* batch = <char*> &scratch[1]
     cdef char* end
-    cdef size_t size = tile_size(s.form), before = -<uintptr_t> out % LINE, whole
+    cdef size_t size = tile_size(s.dtype), before = -<uintptr_t> out % LINE, whole
     cdef char* ready = batch + before
     cdef uint64_t count, k
     if before:
@@ -123,11 +123,11 @@ cdef void stream_tiles(const stream_t* s, char* out, uint64_t tile, uint64_t til
     move_fence()
 
 
-cdef void fill_contiguous(const stream_t* s, char* out, uint64_t position, uint64_t n, bint streaming) noexcept nogil:
+cdef void fill_contiguous(const sampler_t* s, char* out, uint64_t position, uint64_t n, bint streaming) noexcept nogil:
     cdef scratch_t scratch
-    cdef uint64_t elements = tile_elements(s.form), tile = position // elements, skip = position % elements
+    cdef uint64_t elements = tile_elements(s.dtype), tile = position // elements, skip = position % elements
     cdef uint64_t tiles, count
-    cdef size_t size = tile_size(s.form) // elements
+    cdef size_t size = tile_size(s.dtype) // elements
     cdef bint aligned = <uintptr_t> out % size == 0
     while n:
         tiles = 1
@@ -147,11 +147,11 @@ cdef void fill_contiguous(const stream_t* s, char* out, uint64_t position, uint6
         n -= count
 
 
-cdef bint equals_contiguous(const stream_t* s, const char* data, uint64_t position, uint64_t n) noexcept nogil:
+cdef bint equals_contiguous(const sampler_t* s, const char* data, uint64_t position, uint64_t n) noexcept nogil:
     cdef scratch_t scratch[BATCH]
-    cdef uint64_t elements = tile_elements(s.form), tile = position // elements, skip = position % elements
+    cdef uint64_t elements = tile_elements(s.dtype), tile = position // elements, skip = position % elements
     cdef uint64_t tiles, count, k
-    cdef size_t size = tile_size(s.form) // elements
+    cdef size_t size = tile_size(s.dtype) // elements
     while n:
         tiles = min((skip + n + elements - 1) // elements, <uint64_t> BATCH)
         for k in range(tiles):

@@ -1,6 +1,7 @@
 # The one source of every level: portable.pyx, avx2.pyx and avx512.pyx include it and nothing else. Its parts, in the
 # order in which to read them; tests/reference.py is the same in NumPy, slow and short, and decides what is right:
 #
+#     numbers.pxi         the numbers of kernels and dtypes, which Python reads too
 #     chacha8.pxi         key -> words: a tile of 256
 #     values32.pxi        words -> 256 values of float32; values64.pxi 128 of float64, complex.pxi complex ones
 #     truncated_any.pxi   normals truncated at any bounds
@@ -22,7 +23,7 @@ from libc.string cimport memcmp, memcpy
 cdef extern from "fp_environment.h" nogil:
     ctypedef struct fenv_t:
         pass
-    void enter_default(fenv_t* callers, const void* stream) noexcept
+    void enter_default(fenv_t* callers, const void* input) noexcept
     void leave_default(const fenv_t* callers) noexcept
 
 cdef extern from "fused.h" nogil:
@@ -32,16 +33,10 @@ cdef extern from "streaming_store.h" nogil:
     void move_lines(void* destination, const void* source, size_t size) noexcept
     void move_fence() noexcept
 
-# The numbers by which distributions and formats cross the seam; kernels/__init__.py names them for Python.
-cdef enum:
-    WORDS, CONSTANT, UNIFORM, RANGE, NORMAL, TRUNCATED_2SIGMA, TRUNCATED_SYMMETRIC, TRUNCATED_ANY
-
-cdef enum:
-    UINT32, FLOAT32, FLOAT64, FLOAT16, BFLOAT16, COMPLEX64, COMPLEX128
+include "numbers.pxi"
 
 cdef enum:
     LANES = 16
-    TILE = 256  # words
     HALF = 128  # words, or elements of 8 bytes
     QUARTER = 64  # words, or elements of 16 bytes
     BATCH = 2  # tiles that are finished in level-1 cache before they are streamed out
@@ -57,7 +52,7 @@ cdef union bits64:
     double f
     uint64_t u
 
-cdef union scratch_t:  # a tile of any form
+cdef union scratch_t:  # a tile of any dtype
     float f[TILE]
     double d[HALF]
 
@@ -102,10 +97,10 @@ cdef union constants_t:
     symmetric_t symmetric
     truncated_t truncated
 
-cdef struct stream_t:
-    int distribution, form
+cdef struct sampler_t:
+    int kernel, dtype  # by their numbers
     uint32_t key[8]
-    constants_t p
+    constants_t constants
 
 include "chacha8.pxi"
 include "values32.pxi"
