@@ -9,7 +9,6 @@ fractions, or in decimal arithmetic; never by a libm, which differs from machine
 """
 
 from decimal import Decimal, localcontext
-from fractions import Fraction
 from functools import lru_cache
 from math import inf, isfinite, nextafter, pi, sqrt
 from typing import Any, NamedTuple
@@ -257,6 +256,8 @@ class TruncatedNormal(
         _check_scale("standard deviation", std, self._extent, dtype, mean)
         if dtype.is_complex:
             return self._draw_complex(dtype)
+        from fractions import Fraction  # it takes a millisecond to import, and nothing else needs it
+
         ends = [Fraction(mean) + Fraction(end) * Fraction(std) if isfinite(end) else end for end in (low, high)]
         first, last = dtype.at_least(ends[0]), dtype.at_most(ends[1])
         if first > last:
