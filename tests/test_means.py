@@ -11,6 +11,7 @@ from support import draw_of
 
 import xavierfast as xf
 from xavierfast import kernels
+from xavierfast._core import distributions
 from xavierfast._core.distributions import UniformRange
 from xavierfast._core.dtypes import DTYPES as ALL
 
@@ -243,3 +244,18 @@ def test_a_standard_deviation_of_0_is_the_mean():
     assert (xf.truncated_normal(3, mean=2.5, std=0) == 2.5).all()
     table = xf.Table(3, "normal", mean=2.5, std=0)
     assert (table.mean, table.std, table.bound) == (2.5, 0.0, 2.5)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_sign_of_zero(sign):
+    """A degenerate distribution about 0 gives +0, whichever zero an earlier call had: to the caches they are equal."""
+    distributions._draw.cache_clear()
+    for zero in (sign * 0.0, -sign * 0.0):
+        for values in (
+            xf.normal(2, mean=zero, std=0, seed=0),
+            xf.truncated_normal(2, mean=zero, std=0, seed=0),
+            xf.uniform(2, low=zero, high=0.0, seed=0),
+            xf.uniform(2, low=zero, high=1e-46, seed=0),
+        ):
+            assert values.tobytes() == bytes(8)
+        assert np.signbit(xf.constant(1, value=zero)) == (np.copysign(1, zero) < 0)

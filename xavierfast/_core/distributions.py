@@ -178,14 +178,14 @@ class UniformRange(NamedTuple("UniformRange", [("low", float), ("high", float)])
                 f"low and high must lie within the range of {dtype.name}, +-{dtype.largest:g}, got {low!r} and {high!r}"
             )
         if low == high:
-            return Constant(low).draw(dtype)
+            return Constant(low + 0.0).draw(dtype)  # without the sign of a zero, which the cache does not see
         first, last = dtype.at_least(low), dtype.at_most(high)
         if high - last <= dtype.at_least(high) - high:  # neither high nor high rounded to the dtype is drawn
             last = dtype.at_most(nextafter(last, -inf))
         if first >= high:
             raise ValueError(f"no {dtype.name} lies from low to below high, {low!r} and {high!r}: use a wider dtype")
         if first >= last:
-            return Constant(first).draw(dtype)
+            return Constant(first + 0.0).draw(dtype)
         half = high / 2 - low / 2
         if half < dtype.smallest:
             raise ValueError(
@@ -252,7 +252,7 @@ class TruncatedNormal(
         if mean:
             _check_real(dtype)
         if not std:
-            return Constant(mean).draw(dtype)
+            return Constant(mean + 0.0).draw(dtype)
         _check_scale("standard deviation", std, self._extent, dtype, mean)
         if dtype.is_complex:
             return self._draw_complex(dtype)
