@@ -35,7 +35,7 @@ def extension(module: str, flags: list[str], depends: list[str]) -> Extension:
     )
 
 
-ENVIRONMENT = "xavierfast/kernels/fp_environment.h"
+CPU_SOURCES = ["xavierfast/kernels/fp_environment.h", "xavierfast/kernels/numbers.pxi"]
 SOURCES = sorted(str(file) for file in Path("xavierfast/kernels").glob("*") if file.suffix in (".pxi", ".h"))
 DIRECTIVES = {
     "language_level": 3,
@@ -46,7 +46,7 @@ DIRECTIVES = {
 }
 setup(
     ext_modules=cythonize(
-        [extension("_cpu", [], [ENVIRONMENT])] + [extension(level, flags, SOURCES) for level, flags in LEVELS.items()],
+        [extension("_cpu", [], CPU_SOURCES)] + [extension(level, flags, SOURCES) for level, flags in LEVELS.items()],
         build_dir="build/cython",  # no generated C among the sources
         compiler_directives=DIRECTIVES,
     )

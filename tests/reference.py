@@ -2,7 +2,7 @@
 for bit. It needs IEEE 754 arithmetic in a written order and nothing else; NumPy has no fused multiply-add, so `fused`
 makes one of float64 arithmetic.
 
-``elements(distribution, form, key, p, position, n)`` has the kernels' own signature; ``p`` is what
+``elements(kernel, dtype, key, p, position, n)`` has the kernels' own signature; ``p`` is what
 ``xavierfast._core.distributions`` computes from a distribution's parameters.
 """
 
@@ -191,9 +191,9 @@ def normal64(w, p):
     return np.concatenate(turn64(w[:, 64:128], w[:, 192:], r, p[1]), axis=1)
 
 
-def complex64(distribution, w, p):
+def complex64(kernel, w, p):
     x = w[:, :128].view(i32) | i32(1)
-    if distribution == UNIFORM:
+    if kernel == UNIFORM:
         r = np.sqrt(np.abs(x.astype(f32)) * f32(2**-31)) * f32(p[0])
     else:
         scale, cut, share, rest = map(f32, p)
@@ -205,9 +205,9 @@ def complex64(distribution, w, p):
     return re + im * np.complex64(1j)
 
 
-def complex128(distribution, w, p):
+def complex128(kernel, w, p):
     y = signed62(w[:, :64], w[:, 128:192])
-    if distribution == UNIFORM:
+    if kernel == UNIFORM:
         r = np.sqrt(np.abs(y) * 2.0**-62) * p[0]
     else:
         scale, cut, share, rest = p
@@ -278,26 +278,26 @@ def bfloat16(y):
     return (bits + u64(0x7FFF) + (bits >> u64(16) & u64(1)) >> u64(16)).astype(np.uint16)
 
 
-def elements(distribution, form, key, p, position, n):
-    """Elements position .. position + n - 1, in the dtype of the form; uint16 for bfloat16."""
-    size = {FLOAT64: 128, COMPLEX64: 128, COMPLEX128: 64}.get(form, 256)
+def elements(kernel, dtype, key, p, position, n):
+    """Elements position .. position + n - 1, as an array; of uint16 for bfloat16."""
+    size = {FLOAT64: 128, COMPLEX64: 128, COMPLEX128: 64}.get(dtype, 256)
     first = position // size
     count = (position % size + n + size - 1) // size
     w = tiles(key, first, count)
-    if distribution == WORDS:
+    if kernel == WORDS:
         v = w
-    elif form in (COMPLEX64, COMPLEX128):
-        kind, draw = (np.complex64, complex64) if form == COMPLEX64 else (np.complex128, complex128)
-        v = np.full((count, size), complex(*p), kind) if distribution == CONSTANT else draw(distribution, w, p)
-    elif form == FLOAT64:
+    elif dtype in (COMPLEX64, COMPLEX128):
+        kind, draw = (np.complex64, complex64) if dtype == COMPLEX64 else (np.complex128, complex128)
+        v = np.full((count, size), complex(*p), kind) if kernel == CONSTANT else draw(kernel, w, p)
+    elif dtype == FLOAT64:
         map64 = {UNIFORM: uniform64, RANGE: range64, NORMAL: normal64, TRUNCATED_ANY: quantile64}
-        v = np.full((count, size), p[0]) if distribution == CONSTANT else map64[distribution](w, p)
+        v = np.full((count, size), p[0]) if kernel == CONSTANT else map64[kernel](w, p)
     else:
         map32 = {
             UNIFORM: uniform32, RANGE: range32, NORMAL: normal32, TRUNCATED_2SIGMA: truncated32,
             TRUNCATED_SYMMETRIC: wide32, TRUNCATED_ANY: quantile32,
         }  # fmt: skip
-        v = np.full((count, size), f32(p[0])) if distribution == CONSTANT else map32[distribution](w, p)
-        if form != FLOAT32:
-            v = v.astype(np.float16) if form == FLOAT16 else bfloat16(v)
+        v = np.full((count, size), f32(p[0])) if kernel == CONSTANT else map32[kernel](w, p)
+        if dtype != FLOAT32:
+            v = v.astype(np.float16) if dtype == FLOAT16 else bfloat16(v)
     return v.reshape(-1)[position % size :][:n]

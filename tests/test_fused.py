@@ -140,9 +140,9 @@ def mapped(name):
 @pytest.mark.parametrize("name", MAPS)
 def test_telling_words(level, name):
     distribution, words = MAPS[name]
-    kernel, form, p = draw_of(distribution, "float32")
+    kernel, code, p = draw_of(distribution, "float32")
     out = np.empty(words.shape, F32)
-    level.values(kernel, form, p, words.ctypes.data, out.ctypes.data, len(words))
+    level.values(kernel, code, p, words.ctypes.data, out.ctypes.data, len(words))
     assert (out == mapped(name)).all()
 
 

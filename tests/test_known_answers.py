@@ -67,5 +67,5 @@ def test_seeds_of_256_bits(monkeypatch):
     words = np.random.SeedSequence(7).generate_state(8, np.uint32)
     assert resolve_seed(np.random.SeedSequence(7)) == sum(int(word) << 32 * k for k, word in enumerate(words))
     assert resolve_seed(np.random.default_rng(7)) == int.from_bytes(np.random.default_rng(7).bytes(32), "little")
-    monkeypatch.setattr("secrets.randbits", lambda bits: bits)
-    assert resolve_seed(None) == 256
+    monkeypatch.setattr("os.urandom", lambda count: bytes(range(1, count + 1)))
+    assert resolve_seed(None) == int.from_bytes(bytes(range(1, 33)), "little")

@@ -121,13 +121,13 @@ def test_words(level):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_values_of_given_words(level, dtype):
-    kernel, form, p = stream("normal", dtype)
+    kernel, code, p = stream("normal", dtype)
     words = np.ascontiguousarray(reference.tiles(KEY, 5, 3))
-    itemsize = SIZES.get(form, 4)
+    itemsize = SIZES.get(code, 4)
     out = np.zeros(3 * (512 if itemsize == 2 else 1024), np.uint8)
-    level.values(kernel, form, p, words.ctypes.data, out.ctypes.data, 3)
+    level.values(kernel, code, p, words.ctypes.data, out.ctypes.data, 3)
     n = out.size // itemsize
-    assert out.tobytes() == expected((kernel, form, p), 5 * n // 3, n)
+    assert out.tobytes() == expected((kernel, code, p), 5 * n // 3, n)
 
 
 def test_gather(level):
@@ -148,36 +148,36 @@ def test_gather(level):
             assert np.count_nonzero(memory == -9) == memory.size - (n - begin)
 
 
-@pytest.mark.parametrize("form", [kernels.FLOAT32, kernels.FLOAT64, kernels.FLOAT16])
+@pytest.mark.parametrize("code", [kernels.FLOAT32, kernels.FLOAT64, kernels.FLOAT16])
 @pytest.mark.parametrize("position", [0, 3, 255, 256, 2**31 - 1, 2**34 + 7])
 @pytest.mark.parametrize("n", [0, 1, 7, 256, 257, 1000])
-def test_equals_sees_every_byte(level, form, position, n):
+def test_equals_sees_every_byte(level, code, position, n):
     """What a level has filled it finds equal, at any address, and not if one bit differs."""
-    p = (0.5 * 2.0**-31,) if form != kernels.FLOAT64 else (0.5 * 2.0**-62,)
-    size = {kernels.FLOAT32: 4, kernels.FLOAT64: 8, kernels.FLOAT16: 2}[form]
+    p = (0.5 * 2.0**-31,) if code != kernels.FLOAT64 else (0.5 * 2.0**-62,)
+    size = {kernels.FLOAT32: 4, kernels.FLOAT64: 8, kernels.FLOAT16: 2}[code]
     data = np.zeros(n * size + 1, np.uint8)[1:]
-    level.fill(kernels.UNIFORM, form, bytes(range(32)), p, data.ctypes.data, position, n)
+    level.fill(kernels.UNIFORM, code, bytes(range(32)), p, data.ctypes.data, position, n)
 
     def equal():
-        return level.equals(kernels.UNIFORM, form, bytes(range(32)), p, data.ctypes.data, position, n)
+        return level.equals(kernels.UNIFORM, code, bytes(range(32)), p, data.ctypes.data, position, n)
 
     assert equal() is True
     for place in {0, data.size // 2, data.size - 1} if n else ():
         data[place] ^= 1
         assert equal() is False
         data[place] ^= 1
-    assert n == 0 or not level.equals(kernels.UNIFORM, form, bytes(32), p, data.ctypes.data, position, n)
+    assert n == 0 or not level.equals(kernels.UNIFORM, code, bytes(32), p, data.ctypes.data, position, n)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_bounds_that_cut(level, dtype):
     """Bounds act on few words, since the distribution ends there; here they lie well within it."""
     is_complex = dtype.startswith("complex")
-    kernel, form, p = stream("truncated 2" if is_complex else "lopsided", dtype)
+    kernel, code, p = stream("truncated 2" if is_complex else "lopsided", dtype)
     p = (p[0], p[1] / 2, *p[2:]) if is_complex else (*p[:2], -0.25, 0.5, *p[4:])
-    expected = reference.elements(kernel, form, KEY, p, 0, 1000)
+    expected = reference.elements(kernel, code, KEY, p, 0, 1000)
     out = np.zeros_like(expected)
-    level.fill(kernel, form, KEY, p, out.ctypes.data, 0, 1000)
+    level.fill(kernel, code, KEY, p, out.ctypes.data, 0, 1000)
     assert out.tobytes() == expected.tobytes()
     if is_complex:
         assert (abs(expected) > 0.99 * p[1]).sum() > 100

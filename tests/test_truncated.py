@@ -58,9 +58,9 @@ def exact(v, low, high):
 
 
 def values(bounds, dtype, words):
-    kernel, form, p = draw_of(TruncatedNormal(0.0, 1.0, *bounds), dtype)
+    kernel, code, p = draw_of(TruncatedNormal(0.0, 1.0, *bounds), dtype)
     out = np.zeros(len(words) // (2 if dtype == "float64" else 1), dtype)
-    kernels.values(kernel, form, p, words.ctypes.data, out.ctypes.data, len(words) // 256)
+    kernels.values(kernel, code, p, words.ctypes.data, out.ctypes.data, len(words) // 256)
     return out
 
 

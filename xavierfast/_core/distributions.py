@@ -9,7 +9,6 @@ fractions, or in decimal arithmetic; never by a libm, which differs from machine
 """
 
 from decimal import Decimal, localcontext
-from fractions import Fraction
 from functools import lru_cache
 from math import inf, isfinite, nextafter, pi, sqrt
 from typing import Any, NamedTuple
@@ -179,14 +178,14 @@ class UniformRange(NamedTuple("UniformRange", [("low", float), ("high", float)])
                 f"low and high must lie within the range of {dtype.name}, +-{dtype.largest:g}, got {low!r} and {high!r}"
             )
         if low == high:
-            return Constant(low).draw(dtype)
+            return Constant(low + 0.0).draw(dtype)  # without the sign of a zero, which the cache does not see
         first, last = dtype.at_least(low), dtype.at_most(high)
         if high - last <= dtype.at_least(high) - high:  # neither high nor high rounded to the dtype is drawn
             last = dtype.at_most(nextafter(last, -inf))
         if first >= high:
             raise ValueError(f"no {dtype.name} lies from low to below high, {low!r} and {high!r}: use a wider dtype")
         if first >= last:
-            return Constant(first).draw(dtype)
+            return Constant(first + 0.0).draw(dtype)
         half = high / 2 - low / 2
         if half < dtype.smallest:
             raise ValueError(
@@ -253,10 +252,12 @@ class TruncatedNormal(
         if mean:
             _check_real(dtype)
         if not std:
-            return Constant(mean).draw(dtype)
+            return Constant(mean + 0.0).draw(dtype)
         _check_scale("standard deviation", std, self._extent, dtype, mean)
         if dtype.is_complex:
             return self._draw_complex(dtype)
+        from fractions import Fraction  # it takes a millisecond to import, and nothing else needs it
+
         ends = [Fraction(mean) + Fraction(end) * Fraction(std) if isfinite(end) else end for end in (low, high)]
         first, last = dtype.at_least(ends[0]), dtype.at_most(ends[1])
         if first > last:

@@ -12,16 +12,17 @@ float8_*, 6, 4      float32, which ml_dtypes rounds once                    ml_d
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from fractions import Fraction
 from functools import cache
-from math import nextafter
-from typing import Any, Literal
+from math import inf, nextafter
+from typing import TYPE_CHECKING, Any, Literal
 from warnings import catch_warnings, simplefilter
 
 import numpy as np
 
 from .. import kernels
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 __all__ = ["DTYPES", "NATIVE", "DType", "DTypeLike", "DTypeName", "resolve_dtype"]
 
@@ -34,7 +35,6 @@ DTypeName = Literal[
 DTypeLike = DTypeName | NumPyDType | type[Any]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class DType:
     """A dtype that tables can have.
 
@@ -43,13 +43,16 @@ class DType:
     round to 0.
     """
 
-    name: str
-    code: int
-    itemsize: int
-    written: NumPyDType
-    is_native: bool = False  # a dtype of NumPy's own
-    is_complex: bool = False
-    is_small: bool = False  # at most one byte: written as float32, and cast
+    __slots__ = ("code", "is_complex", "is_native", "is_small", "itemsize", "name", "written")
+
+    def __init__(self, name: str, code: int, written: NumPyDType, *, is_native: bool = False, is_small: bool = False):
+        self.name = name
+        self.code = code
+        self.written = written
+        self.itemsize = 1 if is_small else written.itemsize
+        self.is_native = is_native  # a dtype of NumPy's own
+        self.is_complex = written.kind == "c"
+        self.is_small = is_small  # at most one byte: written as float32, and cast
 
     @property
     def storage(self) -> NumPyDType:
@@ -75,14 +78,13 @@ class DType:
             return float(numbers[numbers > 0][0])
         return 2.0**-24 if self.name == "float16" else 2.0**-900 if self.written in (float, complex) else 2.0**-80
 
-    def at_most(self, end: Fraction | float) -> float:
+    def at_most(self, end: "Fraction | float") -> float:
         """The largest finite number of this real dtype that is <= `end`; a Fraction can give an end more exactly than a
         float."""
-        if isinstance(end, Fraction):
-            limit = Fraction(self.largest)
-            near = float(max(min(end, limit), -limit))
-            end = near if near <= end else nextafter(near, -np.inf)
-        value = max(min(end, self.largest), -self.largest)
+        limit = self.largest
+        value = float(max(min(end, limit), -limit))
+        if value > end:  # a Fraction was rounded up, or no number is so small
+            value = max(nextafter(value, -inf), -limit)
         if self.name == "float64":
             return value
         if self.is_small:
@@ -97,14 +99,13 @@ class DType:
         near = kind(value)
         return float(near if float(near) <= value else np.nextafter(near, kind(-np.inf)))
 
-    def at_least(self, end: Fraction | float) -> float:
+    def at_least(self, end: "Fraction | float") -> float:
         """The smallest finite number of this real dtype that is >= `end`."""
         return -self.at_most(-end)
 
 
 def _native(code: int, name: str) -> DType:
-    written: NumPyDType = np.dtype(name)
-    return DType(name, code, written.itemsize, written, is_native=True, is_complex=written.kind == "c")
+    return DType(name, code, np.dtype(name), is_native=True)
 
 
 # The real formats of ml_dtypes that have a zero and a sign.
@@ -116,10 +117,10 @@ DTYPES: Mapping[str, DType] = {
     "float32": _native(kernels.FLOAT32, "float32"),
     "float64": _native(kernels.FLOAT64, "float64"),
     "float16": _native(kernels.FLOAT16, "float16"),
-    "bfloat16": DType("bfloat16", kernels.BFLOAT16, 2, np.dtype(np.uint16)),
+    "bfloat16": DType("bfloat16", kernels.BFLOAT16, np.dtype(np.uint16)),
     "complex64": _native(kernels.COMPLEX64, "complex64"),
     "complex128": _native(kernels.COMPLEX128, "complex128"),
-    **{name: DType(name, kernels.FLOAT32, 1, np.dtype(np.float32), is_small=True) for name in _SMALL},
+    **{name: DType(name, kernels.FLOAT32, np.dtype(np.float32), is_small=True) for name in _SMALL},
 }
 
 

@@ -14,7 +14,7 @@ The generator is a cipher, the seeds are not secrets: this is a sampler for weig
 
 import hashlib
 import operator
-import secrets
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +57,7 @@ def resolve_seed(seed: Seed) -> int | tuple[int, ...]:
     if type(seed) is int and seed >= 0:
         return seed
     if seed is None:
-        return secrets.randbits(256)
+        return int.from_bytes(os.urandom(32), "little")  # what the module secrets does, which takes 2 ms to import
     if isinstance(seed, np.random.SeedSequence):
         return int.from_bytes(seed.generate_state(8, np.uint32).astype("<u4").tobytes(), "little")
     if isinstance(seed, np.random.Generator):

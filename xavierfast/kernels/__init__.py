@@ -10,18 +10,36 @@ from importlib.util import find_spec
 
 try:
     from . import _cpu
+    from ._cpu import (
+        BFLOAT16,
+        COMPLEX64,
+        COMPLEX128,
+        CONSTANT,
+        FLOAT16,
+        FLOAT32,
+        FLOAT64,
+        NORMAL,
+        RANGE,
+        TILE,
+        TRUNCATED_2SIGMA,
+        TRUNCATED_ANY,
+        TRUNCATED_SYMMETRIC,
+        UINT32,
+        UNIFORM,
+        WORDS,
+    )
 except ImportError as error:
     raise ImportError(
         "xavierfast's kernels are not compiled here: in a source tree, run pip install -e . or leave its folder after "
         "pip install ."
     ) from error
 
-__all__ = ["address", "equals", "fill", "gather", "in_default_fp_environment", "level", "levels", "values"]
-
-# Must match the enums in kernels.pxi.
-WORDS, CONSTANT, UNIFORM, RANGE, NORMAL, TRUNCATED_2SIGMA, TRUNCATED_SYMMETRIC, TRUNCATED_ANY = range(8)
-UINT32, FLOAT32, FLOAT64, FLOAT16, BFLOAT16, COMPLEX64, COMPLEX128 = range(7)
-TILE = 256  # elements that are computed together, at least; threads share the work out in whole tiles
+__all__ = [
+    "address", "equals", "fill", "gather", "in_default_fp_environment", "level", "levels", "values",
+    "WORDS", "CONSTANT", "UNIFORM", "RANGE", "NORMAL", "TRUNCATED_2SIGMA", "TRUNCATED_SYMMETRIC", "TRUNCATED_ANY",
+    "UINT32", "FLOAT32", "FLOAT64", "FLOAT16", "BFLOAT16", "COMPLEX64", "COMPLEX128",
+    "TILE",
+]  # fmt: skip
 
 levels = tuple(name for name in _cpu.levels() if find_spec(f"{__name__}.{name}"))
 level = os.environ.get("XAVIERFAST_LEVEL") or levels[-1]

@@ -1,10 +1,13 @@
 # Compiled without level flags: it runs before it is known what this CPU can run.
-"""Which vector instructions this CPU has and this operating system saves; Python in the default floating point."""
+"""Which vector instructions this CPU has and this operating system saves; Python in the default floating point; and the
+numbers of kernels and dtypes, which are the same for all levels."""
+
+include "numbers.pxi"
 
 cdef extern from "fp_environment.h" nogil:
     ctypedef struct fenv_t:
         pass
-    void enter_default(fenv_t* callers, const void* stream) noexcept
+    void enter_default(fenv_t* callers, const void* input) noexcept
     void leave_default(const fenv_t* callers) noexcept
 
 cdef extern from *:

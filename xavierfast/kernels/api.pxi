@@ -1,17 +1,17 @@
 # The seam to Python: addresses, lengths and positions; no NumPy.
 
-cdef stream_t stream_of(int distribution, int form, bytes key, tuple parameters) except *:
-    cdef stream_t s
+cdef sampler_t sampler_of(int kernel, int dtype, bytes key, tuple constants) except *:
+    cdef sampler_t s
     cdef const unsigned char* k = key
     cdef int j
-    if len(key) != 32 or len(parameters) > MAX_PARAMETERS:
-        raise ValueError(f"a key has 32 bytes and a kernel at most {MAX_PARAMETERS} constants, got {len(key)} and {len(parameters)}")
-    s.distribution = distribution
-    s.form = form
+    if len(key) != 32 or len(constants) > MAX_CONSTANTS:
+        raise ValueError(f"a key has 32 bytes and a kernel at most {MAX_CONSTANTS} constants, got {len(key)} and {len(constants)}")
+    s.kernel = kernel
+    s.dtype = dtype
     for j in range(8):
         s.key[j] = k[4 * j] | k[4 * j + 1] << 8 | k[4 * j + 2] << 16 | <uint32_t> k[4 * j + 3] << 24
-    for j in range(len(parameters)):
-        s.p[j] = parameters[j]
+    for j in range(len(constants)):
+        s.constants.all[j] = constants[j]
     return s
 
 
@@ -23,9 +23,9 @@ def address(array):
     return <uintptr_t> view.buf
 
 
-def fill(int distribution, int form, bytes key, tuple parameters, uintptr_t out, uint64_t position, uint64_t n, bint streaming=False):
+def fill(int kernel, int dtype, bytes key, tuple constants, uintptr_t out, uint64_t position, uint64_t n, bint streaming=False):
     """Write elements position .. position + n - 1 of a stream to the contiguous memory at address `out`."""
-    cdef stream_t s = stream_of(distribution, form, key, parameters)
+    cdef sampler_t s = sampler_of(kernel, dtype, key, constants)
     cdef fenv_t callers
     with nogil:
         enter_default(&callers, &s)
@@ -33,9 +33,9 @@ def fill(int distribution, int form, bytes key, tuple parameters, uintptr_t out,
         leave_default(&callers)
 
 
-def equals(int distribution, int form, bytes key, tuple parameters, uintptr_t data, uint64_t position, uint64_t n):
+def equals(int kernel, int dtype, bytes key, tuple constants, uintptr_t data, uint64_t position, uint64_t n):
     """Whether the contiguous memory at address `data` holds elements position .. position + n - 1 of a stream."""
-    cdef stream_t s = stream_of(distribution, form, key, parameters)
+    cdef sampler_t s = sampler_of(kernel, dtype, key, constants)
     cdef fenv_t callers
     cdef bint same
     with nogil:
@@ -46,36 +46,37 @@ def equals(int distribution, int form, bytes key, tuple parameters, uintptr_t da
 
 
 def gather(
-    int distribution, int form, bytes key, tuple parameters, uintptr_t out, int64_t position, uint64_t n,
+    int kernel, int dtype, bytes key, tuple constants, uintptr_t out, int64_t position, uint64_t n,
     bytes layout, bytes index, int gathered=-1, uintptr_t ids=0, int64_t length=0,
 ):
     """Write n elements, in C order from `index` on, to strided memory: index (i, j, ...) is element
-    position + i * steps[0] + j * steps[1] + ... of the stream, or ids[i] instead of i for the gathered axis.
+    position + i * strides[0] + j * strides[1] + ... of the stream, or ids[i] instead of i for the gathered axis.
 
-    `layout` holds shape, strides in bytes and steps in elements; it, `index` and the memory at `ids` are int64s.
+    `layout` holds the shape, the strides in memory in bytes and those in the stream in elements; it, `index` and the
+    memory at `ids` are int64s.
     """
-    cdef stream_t s = stream_of(distribution, form, key, parameters)
-    cdef bytearray place = bytearray(index)
+    cdef sampler_t s = sampler_of(kernel, dtype, key, constants)
+    cdef bytearray current = bytearray(index)  # a copy that can be moved on
     cdef axes_t axes
     axes.ndim = <int> (len(index) // 8)
     axes.shape = <const int64_t*> <const char*> layout
-    axes.strides = axes.shape + axes.ndim
-    axes.steps = axes.strides + axes.ndim
+    axes.memory_strides = axes.shape + axes.ndim
+    axes.strides = axes.memory_strides + axes.ndim
     axes.gathered = gathered
     axes.ids = <const int64_t*> ids
     axes.length = length
-    cdef int64_t* at = <int64_t*> <char*> place
+    cdef int64_t* current_index = <int64_t*> <char*> current
     cdef fenv_t callers
     with nogil:
         enter_default(&callers, &s)
-        gather_elements(&s, &axes, <char*> out, position, n, at)
+        gather_elements(&s, &axes, <char*> out, position, n, current_index)
         leave_default(&callers)
 
 
-def values(int distribution, int form, tuple parameters, uintptr_t words, uintptr_t out, uint64_t tiles):
+def values(int kernel, int dtype, tuple constants, uintptr_t words, uintptr_t out, uint64_t tiles):
     """Write what given words stand for, whole tiles of them: the map of a distribution without the generator."""
-    cdef stream_t s = stream_of(distribution, form, bytes(32), parameters)
-    cdef int64_t size = tile_size(form)
+    cdef sampler_t s = sampler_of(kernel, dtype, bytes(32), constants)
+    cdef int64_t size = tile_size(dtype)
     cdef uint64_t k
     cdef fenv_t callers
     with nogil:

@@ -1,42 +1,66 @@
-# Values, complex: one angle and one radius per element, from two words or four.
-#
-# Uniform on the disk of radius p[0]; otherwise normal with standard deviation p[0] in each part and its modulus cut at
-# p[1], p = (std, cut, share of the mass within, rest of it), (std, infinite, 1, 0) being all of it.
+# Values, complex: one angle and one radius per element, from two words or four. Uniform on a disk, or normal with its
+# modulus cut.
 
-cdef inline void complex64(const uint32_t* w, int distribution, const double* p, float* v) noexcept nogil:
-    cdef float scale = <float> p[0], cut = <float> p[1], share = <float> p[2], rest = <float> p[3], a
-    cdef float r[HALF]
+cdef inline void uniform_radii32(const uint32_t* w, const uniform_t* p, float* r) noexcept nogil:
+    """sqrt(|x| 2^-31) * scale: the mass within a radius grows with its square."""
+    cdef float scale = <float> p.scale
+    cdef int j
+    for j in range(HALF):
+        r[j] = sqrtf(fabsf(<float> (<int32_t> w[j] | 1)) * <float> 4.656612873077393e-10) * scale  # 2^-31
+
+
+cdef inline void normal_radii32(const uint32_t* w, const complex_normal_t* p, float* r) noexcept nogil:
+    """sqrt(-2 ln u) * std <= cut, with u = 1 - share |x| 2^-32 where x < 0 and rest + share |x| 2^-32 where x > 0."""
+    cdef float std = <float> p.std, cut = <float> p.cut, share = <float> p.share, rest = <float> p.rest
+    cdef float a, slope, u, u_minus_1, radius
     cdef int32_t x
     cdef int j
-    if distribution == UNIFORM:
-        for j in range(HALF):
-            r[j] = sqrtf(fabsf(<float> (<int32_t> w[j] | 1)) * <float> 4.656612873077393e-10) * scale  # 2^-31
+    for j in range(HALF):
+        x = <int32_t> w[j] | 1
+        a = fabsf(<float> x) * <float> 2.3283064365386963e-10  # 2^-32
+        slope = -share if x < 0 else share
+        u = fused(slope, a, 1 if x < 0 else rest)
+        u_minus_1 = fused(slope, a, 0 if x < 0 else -share)
+        radius = sqrtf(minus_two_ln(u, u_minus_1)) * std
+        r[j] = cut if radius > cut else radius
+
+
+cdef inline void complex64(const uint32_t* w, const sampler_t* s, float* v) noexcept nogil:
+    cdef float r[HALF]
+    cdef int j
+    if s.kernel == UNIFORM:
+        uniform_radii32(w, &s.constants.uniform, r)
     else:
-        for j in range(HALF):
-            x = <int32_t> w[j] | 1
-            a = fabsf(<float> x) * <float> 2.3283064365386963e-10  # 2^-32
-            # u = 1 - share a for x < 0, else rest + share a; u - 1 = -share a, else share a - share
-            a = sqrtf(minus_two_ln(
-                fused(-share if x < 0 else share, a, 1 if x < 0 else rest),
-                fused(-share if x < 0 else share, a, 0 if x < 0 else -share),
-            ))
-            r[j] = cut if a * scale > cut else a * scale
+        normal_radii32(w, &s.constants.complex_normal, r)
     for j in range(HALF):
         turn32(w[j + HALF], r[j], 0, v + 2 * j, v + 2 * j + 1)
 
 
-cdef inline void complex128(const uint32_t* w, int distribution, const double* p, double* v) noexcept nogil:
-    cdef double share = p[2], rest = p[3], y, a
+cdef inline void uniform_radii64(const uint32_t* w, const uniform_t* p, double* r) noexcept nogil:
+    cdef double scale = p.scale
+    cdef int j
+    for j in range(QUARTER):
+        r[j] = sqrt(fabs(signed62(w[j], w[j + HALF])) * 2.168404344971009e-19) * scale  # 2^-62
+
+
+cdef inline void normal_radii64(const uint32_t* w, const complex_normal_t* p, double* r) noexcept nogil:
+    cdef double std = p.std, cut = p.cut, share = p.share, rest = p.rest, n, a, u, u_minus_1, radius
+    cdef int j
+    for j in range(QUARTER):
+        n = signed62(w[j], w[j + HALF])
+        a = fabs(n) * 1.0842021724855044e-19  # 2^-63
+        u = 1 - share * a if n < 0 else rest + share * a
+        u_minus_1 = -share * (a if n < 0 else 1 - a)
+        radius = sqrt(-2 * ln(u, u_minus_1)) * std
+        r[j] = cut if radius > cut else radius
+
+
+cdef inline void complex128(const uint32_t* w, const sampler_t* s, double* v) noexcept nogil:
     cdef double r[QUARTER]
     cdef int j
-    if distribution == UNIFORM:
-        for j in range(QUARTER):
-            r[j] = sqrt(fabs(signed62(w[j], w[j + 128])) * 2.168404344971009e-19) * p[0]  # 2^-62
+    if s.kernel == UNIFORM:
+        uniform_radii64(w, &s.constants.uniform, r)
     else:
-        for j in range(QUARTER):
-            y = signed62(w[j], w[j + 128])
-            a = fabs(y) * 1.0842021724855044e-19  # 2^-63
-            a = sqrt(-2 * ln(1 - share * a if y < 0 else rest + share * a, -share * (a if y < 0 else 1 - a)))
-            r[j] = p[1] if a * p[0] > p[1] else a * p[0]
+        normal_radii64(w, &s.constants.complex_normal, r)
     for j in range(QUARTER):
-        turn64(w[j + 64], w[j + 192], r[j], 0, v + 2 * j, v + 2 * j + 1)
+        turn64(w[j + QUARTER], w[j + HALF + QUARTER], r[j], 0, v + 2 * j, v + 2 * j + 1)

@@ -3,19 +3,19 @@
 cdef struct axes_t:
     int ndim, gathered  # the axis whose indices are ids, or -1
     const int64_t* shape
-    const int64_t* strides  # in memory, bytes
-    const int64_t* steps  # in the stream, elements
+    const int64_t* memory_strides  # bytes
+    const int64_t* strides  # in the stream, elements
     const int64_t* ids
     int64_t length  # ids below 0 count from here
 
 
 cdef inline int64_t offset(const axes_t* axes, int axis, int64_t i) noexcept nogil:
-    """In the stream, of index i."""
+    """The distance in the stream, in elements, of index i of an axis from its index 0."""
     if axis == axes.gathered:
         i = axes.ids[i]
         if i < 0:
             i += axes.length
-    return i * axes.steps[axis]
+    return i * axes.strides[axis]
 
 
 cdef inline void copy_elements(char* out, int64_t stride, const char* source, int size, uint64_t n) noexcept nogil:
@@ -37,38 +37,37 @@ cdef inline void copy_elements(char* out, int64_t stride, const char* source, in
 
 
 cdef void gather_elements(
-    const stream_t* s, const axes_t* axes, char* out, int64_t position, uint64_t n, int64_t* index
+    const sampler_t* s, const axes_t* axes, char* out, int64_t position, uint64_t n, int64_t* index
 ) noexcept nogil:
-    """n elements in C order from `index` on. A tile is kept for as long as the next element lies in it."""
+    """n elements in C order from `index` on, row by row. A tile is kept for as long as the next element lies in it."""
     cdef scratch_t scratch
-    cdef int elements = tile_elements(s.form), size = tile_size(s.form) // elements, last = axes.ndim - 1, axis
-    cdef int64_t first = -1, at, within, stride = axes.strides[last]
+    cdef int elements = tile_elements(s.dtype), size = tile_size(s.dtype) // elements, last = axes.ndim - 1, axis
+    cdef int64_t kept = -1  # the position of the first element in `scratch`
+    cdef int64_t memory_stride = axes.memory_strides[last], row_position, element, skip
     cdef uint64_t run, count
-    cdef bint contiguous = axes.steps[last] == 1 and axes.gathered != last
-    for axis in range(axes.ndim):
-        out += index[axis] * axes.strides[axis]
-        if axis < last:
-            position += offset(axes, axis, index[axis])
+    cdef bint contiguous = axes.strides[last] == 1 and axes.gathered != last
+    cdef char* row
     while n:
+        row = out
+        row_position = position
+        for axis in range(last):
+            row += index[axis] * axes.memory_strides[axis]
+            row_position += offset(axes, axis, index[axis])
         run = min(n, <uint64_t> (axes.shape[last] - index[last]))
         n -= run
         while run:
-            at = position + offset(axes, last, index[last])
-            within = at & (elements - 1)
-            count = min(run, <uint64_t> (elements - within)) if contiguous else 1
-            if at - within != first:
-                first = at - within
-                write_tile(s, first // elements, &scratch)
-            copy_elements(out, stride, <char*> &scratch + within * size, size, count)
-            out += <int64_t> count * stride
+            element = row_position + offset(axes, last, index[last])
+            skip = element & (elements - 1)
+            count = min(run, <uint64_t> (elements - skip)) if contiguous else 1
+            if element - skip != kept:
+                kept = element - skip
+                write_tile(s, kept // elements, &scratch)
+            copy_elements(row + index[last] * memory_stride, memory_stride, <char*> &scratch + skip * size, size, count)
             index[last] += count
             run -= count
+        # To the next row: an axis that is at its end goes back to 0, and the axis before it one on.
         axis = last
         while axis and index[axis] == axes.shape[axis]:
-            out -= index[axis] * axes.strides[axis]
             index[axis] = 0
             axis -= 1
-            position -= offset(axes, axis, index[axis])
             index[axis] += 1
-            out += axes.strides[axis]
-            position += offset(axes, axis, index[axis] % axes.shape[axis])  # index 0 where it is about to be carried

@@ -1,22 +1,22 @@
 def address(array: object) -> int: ...
 def fill(
-    distribution: int,
-    form: int,
+    kernel: int,
+    dtype: int,
     key: bytes,
-    parameters: tuple[float, ...],
+    constants: tuple[float, ...],
     out: int,
     position: int,
     n: int,
     streaming: bool = False,
 ) -> None: ...
 def equals(
-    distribution: int, form: int, key: bytes, parameters: tuple[float, ...], data: int, position: int, n: int
+    kernel: int, dtype: int, key: bytes, constants: tuple[float, ...], data: int, position: int, n: int
 ) -> bool: ...
 def gather(
-    distribution: int,
-    form: int,
+    kernel: int,
+    dtype: int,
     key: bytes,
-    parameters: tuple[float, ...],
+    constants: tuple[float, ...],
     out: int,
     position: int,
     n: int,
@@ -26,5 +26,5 @@ def gather(
     ids: int = 0,
     length: int = 0,
 ) -> None: ...
-def values(distribution: int, form: int, parameters: tuple[float, ...], words: int, out: int, tiles: int) -> None: ...
+def values(kernel: int, dtype: int, constants: tuple[float, ...], words: int, out: int, tiles: int) -> None: ...
 def fused_all(a: int, b: int, c: int, out: int, n: int) -> None: ...

@@ -17,9 +17,9 @@ cdef inline int16_t float16(float y) noexcept nogil:
     return <int16_t> (b.u | sign.u >> 16 & 0x8000)
 
 
-cdef inline void round16(const float* v, int form, int16_t* h) noexcept nogil:
+cdef inline void round16(const float* v, int dtype, int16_t* h) noexcept nogil:
     cdef int j
-    if form == BFLOAT16:
+    if dtype == BFLOAT16:
         for j in range(TILE):
             h[j] = bfloat16(v[j])
     else:

@@ -28,30 +28,31 @@ cdef inline double halley(double x, double target) noexcept nogil:
     return x + g * m * (1 - 0.5 * g * (1 - x * m))
 
 
-cdef inline double quantile(double s, double nearer, bint below, const double* p, int steps) noexcept nogil:
-    """The truncated normal's value for the draw s in (-1, 1), whose nearer end of (0, 1) is `nearer` away,
-    p = (std, mean, low, high, mass, mass below low, mass above high, logarithm of the unit of these masses, centre,
-    half).
+cdef inline double quantile(
+    double s, double nearer, bint below, const truncated_t* p, int halley_steps
+) noexcept nogil:
+    """The truncated normal's value, not yet bounded, for the draw s in (-1, 1), which is `nearer` away from the nearer
+    end of (0, 1) as a fraction of the mass, and from its lower end if `below`.
 
     In the middle Wichura's AS 241 (1988), in the tails Abramowitz and Stegun 26.2.23 and Halley steps on ln Q.
     """
-    cdef double lower, upper, target, t, x, q, y, n, d
-    lower = p[5] + p[4] * (nearer if below else 1 - nearer)
-    upper = p[6] + p[4] * (1 - nearer if below else nearer)
+    cdef double lower, upper, least, target, t, tail, q, y, n, d
+    lower = p.before + p.mass * (nearer if below else 1 - nearer)
+    upper = p.after + p.mass * (1 - nearer if below else nearer)
     below = lower < upper
-    lower = lower if below else upper
-    target = p[7] + ln(lower, lower - 1)
+    least = lower if below else upper
+    target = p.unit + ln(least, least - 1)
     t = sqrt(-2 * target)
     n = (0.010328 * t + 0.802853) * t + 2.515517
     d = ((0.001308 * t + 0.189269) * t + 1.432788) * t + 1
-    x = t - n / d
-    x = 1.0 if x < 1 else x
-    x = halley(x, target)
-    if steps == 2:
-        x = halley(x, target)
-    x = -x if below else x
+    tail = t - n / d
+    tail = 1.0 if tail < 1 else tail
+    tail = halley(tail, target)
+    if halley_steps == 2:
+        tail = halley(tail, target)
+    tail = -tail if below else tail
 
-    q = p[8] + p[9] * s
+    q = p.centre + p.half * s
     y = 0.180625 - q * q
     n = 2509.0809287301226727 * y + 33430.575583588128105
     n = n * y + 67265.770927008700853
@@ -67,38 +68,36 @@ cdef inline double quantile(double s, double nearer, bint below, const double* p
     d = d * y + 687.1870074920579083
     d = d * y + 42.313330701600911252
     d = d * y + 1
-    x = q * n / d if y > 0 else x
-    return x * p[0] + p[1]
+    return (q * n / d if y > 0 else tail) * p.std + p.mean
 
 
-cdef inline void quantile32(const uint32_t* w, const double* p, float* v) noexcept nogil:
-    cdef float low = <float> p[2], high = <float> p[3], y
+cdef inline void quantile32(const uint32_t* w, const truncated_t* p, float* v) noexcept nogil:
+    cdef float low = <float> p.low, high = <float> p.high
+    cdef double value
     cdef int32_t x
     cdef int j
     for j in range(TILE):
         x = <int32_t> w[j] | 1
-        y = <float> quantile(
+        value = quantile(
             <double> x * 4.656612873077393e-10,  # 2^-31
-            <double> (x ^ x >> 31 ^ 0x7fffffff | 1) * 2.3283064365386963e-10,  # (2^31 - |x|) 2^-32
+            <double> to_end(x) * 2.3283064365386963e-10,  # 2^-32
             x < 0, p, 1,
         )
-        y = low if y < low else y
-        v[j] = high if y > high else y
+        v[j] = bounded32(<float> value, low, high)
 
 
-cdef inline void quantile64(const uint32_t* w, const double* p, double* v) noexcept nogil:
-    cdef double y
+cdef inline void quantile64(const uint32_t* w, const truncated_t* p, double* v) noexcept nogil:
+    cdef double value
     cdef int32_t a, b, sign
     cdef int j
     for j in range(HALF):
         a = <int32_t> w[j]
-        b = <int32_t> (w[j + 128] >> 1 | 1)
+        b = <int32_t> (w[j + HALF] >> 1 | 1)
         sign = a >> 31
-        y = quantile(
-            signed62(w[j], w[j + 128]) * 2.168404344971009e-19,  # 2^-62
+        value = quantile(
+            signed62(w[j], w[j + HALF]) * 2.168404344971009e-19,  # 2^-62
             # (2^62 - |n|) 2^-63
             (<double> (a ^ sign ^ 0x7fffffff) * 2147483648.0 + <double> (b ^ ~sign & 0x7ffffffe)) * 1.0842021724855044e-19,
             sign, p, 2,
         )
-        y = p[2] if y < p[2] else y
-        v[j] = p[3] if y > p[3] else y
+        v[j] = bounded64(value, p.low, p.high)

@@ -2,23 +2,25 @@
 #
 # A word is read as the odd signed integer x = int32(w) | 1: symmetric about zero, never zero, 31 random bits.
 
-cdef inline void uniform32(const uint32_t* w, const double* p, float* v) noexcept nogil:
-    """x * scale, p = (bound * 2^-31,)."""
-    cdef float scale = <float> p[0]
+cdef inline void uniform32(const uint32_t* w, const uniform_t* p, float* v) noexcept nogil:
+    """x * scale."""
+    cdef float scale = <float> p.scale
     cdef int j
     for j in range(TILE):
         v[j] = <float> (<int32_t> w[j] | 1) * scale
 
 
-cdef inline void range32(const uint32_t* w, const double* p, float* v) noexcept nogil:
-    """As uniform32 about a middle, no further than the first and the last number that the dtype has in the range,
-    p = (half the width * 2^-31, middle, first, last)."""
-    cdef float scale = <float> p[0], middle = <float> p[1], first = <float> p[2], last = <float> p[3], y
+cdef inline float bounded32(float value, float low, float high) noexcept nogil:
+    value = low if value < low else value
+    return high if value > high else value
+
+
+cdef inline void range32(const uint32_t* w, const range_t* p, float* v) noexcept nogil:
+    """x * scale + middle, between the first and the last number that the dtype has in the range."""
+    cdef float scale = <float> p.scale, middle = <float> p.middle, first = <float> p.first, last = <float> p.last
     cdef int j
     for j in range(TILE):
-        y = fused(<float> (<int32_t> w[j] | 1), scale, middle)
-        y = first if y < first else y
-        v[j] = last if y > last else y
+        v[j] = bounded32(fused(<float> (<int32_t> w[j] | 1), scale, middle), first, last)
 
 
 cdef inline float minus_two_ln(float u, float u_minus_1) noexcept nogil:
@@ -73,31 +75,35 @@ cdef inline void turn32(uint32_t word, float r, float mean, float* first, float*
     second[0] = fused(s.f, r, mean)
 
 
-cdef inline void normal32(const uint32_t* w, const double* p, float* v) noexcept nogil:
-    """Box and Muller (1958), p = (std, mean): elements j and j + 128 share a radius and an angle, and the values are
-    symmetric about the mean by construction."""
-    cdef float std = <float> p[0], mean = <float> p[1]
+cdef inline void normal32(const uint32_t* w, const normal_t* p, float* v) noexcept nogil:
+    """Box and Muller (1958): elements j and j + 128 share a radius and an angle, and the values are symmetric about the
+    mean by construction."""
+    cdef float std = <float> p.std, mean = <float> p.mean
     cdef int j
     for j in range(HALF):
         turn32(w[j + HALF], radius32(w[j]) * std, mean, v + j, v + j + HALF)
 
 
-cdef inline void truncated32(const uint32_t* w, const double* p, float* v) noexcept nogil:
-    """The inverse of the normal distribution function between -c and c <= 2,
-    p = (std, mean, low, high, (Phi(c) - 1/2) 2^-31, Phi(-c)), low and high in units of the value.
+cdef inline int32_t to_end(int32_t x) noexcept nogil:
+    """2^31 - |x| for an odd x."""
+    return x ^ x >> 31 ^ 0x7fffffff | 1
 
-    quantile(1/2 + q) = q (sqrt(2 pi) + q^2 N(y) / D(y)) with y = 1/4 - q^2 = t - t^2, where t, the mass of the nearer
-    tail, comes from the complement of x and so keeps its precision.
+
+cdef inline void truncated32(const uint32_t* w, const symmetric_t* p, float* v) noexcept nogil:
+    """The inverse of the normal distribution function between -c and c <= 2.
+
+    quantile(1/2 + q) = q (sqrt(2 pi) + q^2 N(y) / D(y)) with y = 1/4 - q^2 = nearer - nearer^2, where the mass of the
+    nearer tail comes from 2^31 - |x| and so keeps its precision.
     """
-    cdef float std = <float> p[0], mean = <float> p[1], low = <float> p[2], high = <float> p[3]
-    cdef float scale = <float> p[4], tail = <float> p[5], q, t, y, n, d
+    cdef float std = <float> p.std, mean = <float> p.mean, low = <float> p.low, high = <float> p.high
+    cdef float scale = <float> p.scale, tail = <float> p.tail, q, nearer, y, n, d
     cdef int32_t x
     cdef int j
     for j in range(TILE):
         x = <int32_t> w[j] | 1
         q = <float> x * scale
-        t = fused(<float> (x ^ x >> 31 ^ 0x7fffffff | 1), scale, tail)  # 2^31 - |x|
-        y = fused(-t, t, t)
+        nearer = fused(<float> to_end(x), scale, tail)
+        y = fused(-nearer, nearer, nearer)
         n = fused(<float> 0.174433514476, y, <float> 1.33527851105)  # relative error of the whole 1.3e-8
         n = fused(n, y, <float> 0.358626157045)
         n = fused(n, y, <float> 0.0153024345636)
@@ -106,23 +112,21 @@ cdef inline void truncated32(const uint32_t* w, const double* p, float* v) noexc
         d = fused(d, y, <float> 0.0692181810737)
         d = fused(d, y, <float> 0.00166507216636)
         d = fused(d, y, <float> 5.8332025219e-6)
-        t = fused(q * fused(q * q, n / d, <float> 2.5066282746), std, mean)
-        t = low if t < low else t
-        v[j] = high if t > high else t
+        v[j] = bounded32(fused(q * fused(q * q, n / d, <float> 2.5066282746), std, mean), low, high)
 
 
-cdef inline void wide32(const uint32_t* w, const double* p, float* v) noexcept nogil:
+cdef inline void wide32(const uint32_t* w, const symmetric_t* p, float* v) noexcept nogil:
     """As truncated32 for any c, infinite too: quantile(1/2 + q) = q (sqrt(2 pi) + z N(z) / D(z)) with z = -2 ln 4 y."""
-    cdef float std = <float> p[0], mean = <float> p[1], low = <float> p[2], high = <float> p[3]
-    cdef float scale = <float> p[4], tail = <float> p[5], q, t, z, n, d
+    cdef float std = <float> p.std, mean = <float> p.mean, low = <float> p.low, high = <float> p.high
+    cdef float scale = <float> p.scale, tail = <float> p.tail, q, nearer, y4, z, n, d
     cdef int32_t x
     cdef int j
     for j in range(TILE):
         x = <int32_t> w[j] | 1
         q = <float> x * scale
-        t = fused(<float> (x ^ x >> 31 ^ 0x7fffffff | 1), scale, tail)
-        t = 4 * fused(-t, t, t)
-        z = minus_two_ln(t, t - 1)
+        nearer = fused(<float> to_end(x), scale, tail)
+        y4 = 4 * fused(-nearer, nearer, nearer)
+        z = minus_two_ln(y4, y4 - 1)
         n = fused(<float> 0.0491795651615, z, <float> 30.1309280396)  # relative error of the whole 1e-8
         n = fused(n, z, <float> 945.962646484)
         n = fused(n, z, <float> 22140.5195312)
@@ -133,6 +137,4 @@ cdef inline void wide32(const uint32_t* w, const double* p, float* v) noexcept n
         d = fused(d, z, 79929.625)
         d = fused(d, z, <float> 439554.84375)
         d = fused(d, z, 9301132)
-        t = fused(q * fused(z, n / d, <float> 2.5066282746), std, mean)
-        t = low if t < low else t
-        v[j] = high if t > high else t
+        v[j] = bounded32(fused(q * fused(z, n / d, <float> 2.5066282746), std, mean), low, high)

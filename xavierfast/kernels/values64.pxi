@@ -29,21 +29,25 @@ cdef inline double ln(double u, double u_minus_1) noexcept nogil:
     return f - s * (f - t * z) + 0.6931471805599453 * e.f  # 2 s = f - s f
 
 
-cdef inline void uniform64(const uint32_t* w, const double* p, double* v) noexcept nogil:
-    """n * scale, p = (bound * 2^-62,)."""
+cdef inline void uniform64(const uint32_t* w, const uniform_t* p, double* v) noexcept nogil:
+    """n * scale."""
+    cdef double scale = p.scale
     cdef int j
     for j in range(HALF):
-        v[j] = signed62(w[j], w[j + 128]) * p[0]
+        v[j] = signed62(w[j], w[j + HALF]) * scale
 
 
-cdef inline void range64(const uint32_t* w, const double* p, double* v) noexcept nogil:
-    """As range32, p = (half the width * 2^-62, middle, first, last)."""
-    cdef double y
+cdef inline double bounded64(double value, double low, double high) noexcept nogil:
+    value = low if value < low else value
+    return high if value > high else value
+
+
+cdef inline void range64(const uint32_t* w, const range_t* p, double* v) noexcept nogil:
+    """n * scale + middle, bounded as in range32."""
+    cdef double scale = p.scale, middle = p.middle, first = p.first, last = p.last
     cdef int j
     for j in range(HALF):
-        y = signed62(w[j], w[j + 128]) * p[0] + p[1]
-        y = p[2] if y < p[2] else y
-        v[j] = p[3] if y > p[3] else y
+        v[j] = bounded64(signed62(w[j], w[j + HALF]) * scale + middle, first, last)
 
 
 cdef inline double radius64(uint32_t a, uint32_t b) noexcept nogil:
@@ -56,7 +60,7 @@ cdef inline void turn64(uint64_t a, uint32_t b, double r, double mean, double* f
     """As turn32, with 60 bits for the angle."""
     cdef double y, z, c, s
     cdef uint64_t swap
-    cdef bits64 p, q
+    cdef bits64 cosine, sine
     y = signed62(<uint32_t> (<int32_t> (<uint32_t> a << 2) >> 2), b) * 8.673617379884035e-19  # 2^-60
     z = y * y
     s = 6.8771008436230222812e-12 * z - 1.7571492941602172345e-9  # sin(pi/4 y) / y, relative error 3.3e-18
@@ -73,18 +77,21 @@ cdef inline void turn64(uint64_t a, uint32_t b, double r, double mean, double* f
     c = c * z + 0.015854344243815425962
     c = c * z - 0.30842513753404245381
     c = c * z + 1
-    p.f = c * r
-    q.f = s * r
-    p.u ^= a << 33 & 0x8000000000000000u
-    swap = (p.u ^ q.u) & (0 - (a >> 31))
-    p.u ^= swap
-    q.u ^= swap
-    first[0] = p.f + mean
-    second[0] = q.f + mean
+    cosine.f = c * r
+    sine.f = s * r
+    cosine.u ^= a << 33 & 0x8000000000000000u
+    swap = (cosine.u ^ sine.u) & (0 - (a >> 31))
+    cosine.u ^= swap
+    sine.u ^= swap
+    first[0] = cosine.f + mean
+    second[0] = sine.f + mean
 
 
-cdef inline void normal64(const uint32_t* w, const double* p, double* v) noexcept nogil:
+cdef inline void normal64(const uint32_t* w, const normal_t* p, double* v) noexcept nogil:
     """As normal32, elements j and j + 64: the radius from n of element j, the angle from that of j + 64."""
+    cdef double std = p.std, mean = p.mean
     cdef int j
     for j in range(QUARTER):
-        turn64(w[j + 64], w[j + 192], radius64(w[j], w[j + 128]) * p[0], p[1], v + j, v + j + QUARTER)
+        turn64(
+            w[j + QUARTER], w[j + HALF + QUARTER], radius64(w[j], w[j + HALF]) * std, mean, v + j, v + j + QUARTER
+        )
