@@ -283,17 +283,6 @@ class Table:
             )
         return notes
 
-    def _notes(self) -> list[str]:
-        """Notes on a rule that rarely suits the shape."""
-        whole = self._whole
-        if self._rule.uses_fans and len(whole) == 2 and whole[0] >= 64 * whole[1] > 0:
-            usual = 1 / math.sqrt(whole[1])
-            return [
-                f"for an embedding of {whole[0]:,} rows this is small: nothing sums over rows. Usual are "
-                f"uniform(bound={usual:.4g}) and normal(std={usual:.4g}), 1 / sqrt({whole[1]})"
-            ]
-        return []
-
     # ---- recipes and copies
 
     @property

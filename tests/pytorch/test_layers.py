@@ -108,7 +108,7 @@ def test_rows_of_padding_are_zero(rules, kind):
 
 def test_a_note_on_embeddings_that_a_rule_of_fans_makes_small():
     model = nn.Sequential(nn.Embedding(5000, 16), nn.Linear(16, 4))
-    with pytest.warns(UserWarning, match=r"0\.weight: for an embedding of 5,000 rows this is small"):
+    with pytest.warns(UserWarning, match=r"0\.weight: for an embedding of 5,000 rows, xavier_uniform gives small"):
         report = xt.init_(model, "xavier_uniform", seed=0)
     assert list(report.notes) == ["0.weight"] and "NOTE: for an embedding" in str(report)
     assert not xt.init_(model, {"0.weight": "normal", "1.*": "zeros"}, seed=0).notes
