@@ -99,9 +99,18 @@ def test_gains(nonlinearity, param, gain):
     assert xf.calculate_gain(nonlinearity, param) == gain
 
 
-def test_unknown_gain():
-    with pytest.raises(ValueError, match=r"nonlinearity must be one of .*leaky_relu; got 'gelu'"):
-        xf.calculate_gain("gelu")
+@pytest.mark.parametrize("nonlinearity", ["gelu", "silu", "swish", "mish", "elu", "softplus"])
+def test_unknown_gain(nonlinearity):
+    expected = rf"nonlinearity must be one of .*leaky_relu; got '{nonlinearity}': .*xavierfast\.propagation\.suggest "
+    with pytest.raises(ValueError, match=expected):
+        xf.calculate_gain(nonlinearity)
+
+
+@pytest.mark.parametrize("param", [True, [1], {"a": "b"}, "0.1", nan])
+def test_slopes_that_are_no_numbers(param):
+    """PyTorch's own tests ask for a ValueError."""
+    with pytest.raises(ValueError, match=r"param must be (a number|finite), got "):
+        xf.calculate_gain("leaky_relu", param)
 
 
 SHARED = ["seed", "name", "dtype", "out", "layout", "groups", "fan_in", "fan_out", "threads"]

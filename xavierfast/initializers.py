@@ -517,7 +517,9 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     Raises
     ------
     ValueError
-        For an unknown nonlinearity.
+        For a slope that is not a finite number, and for a nonlinearity without a recommended gain, such as "gelu" or
+        "silu"; :func:`xavierfast.propagation.suggest` computes a gain for these, and for any function and its
+        derivative.
 
     Examples
     --------
@@ -525,8 +527,14 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     1.3867504905630728
     """
     if nonlinearity == "leaky_relu":
-        slope = 0.01 if param is None else check_number("param", param, negative=True)
+        try:
+            slope = 0.01 if param is None else check_number("param", param, negative=True)
+        except TypeError as error:  # PyTorch's has a ValueError here
+            raise ValueError(str(error)) from None
         return kernels.in_default_fp_environment(lambda: sqrt(2 / (1 + slope * slope)))
     if nonlinearity not in _GAINS:
-        raise ValueError(f"nonlinearity must be one of {', '.join(_GAINS)}, leaky_relu; got {nonlinearity!r}")
+        raise ValueError(
+            f"nonlinearity must be one of {', '.join(_GAINS)}, leaky_relu; got {nonlinearity!r}: for others, "
+            'xavierfast.propagation.suggest computes a gain, as suggest("gelu").gain or suggest((f, slope_of_f)).gain'
+        )
     return _GAINS[nonlinearity]

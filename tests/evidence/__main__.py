@@ -28,6 +28,7 @@ ATTACKS: dict[str, tuple[int, list[str], list[str] | None]] = {
     "builds": (15, [], None),
     "machines": (45, [], None),
     "batteries": (60, [], None),
+    "torchrec_shards": (4, [], None),
 }
 UNABLE = 77
 
@@ -66,7 +67,7 @@ def main() -> int:
     print()
     for name, code, last, seconds in report:
         outcome = {0: "held", UNABLE: "cannot run"}.get(code, f"FAILED ({code})")
-        print(f"{name:12} {outcome:10} {seconds:6.0f} s  {last}")
+        print(f"{name:15} {outcome:10} {seconds:6.0f} s  {last}")
     return int(any(code not in (0, UNABLE) for _, code, _, _ in report))
 
 
