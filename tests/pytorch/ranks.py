@@ -14,10 +14,13 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import CPUOffloadPolicy, fully_shard
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
+from torch.distributed.tensor._shards_wrapper import LocalShardsWrapper
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from torch.nn.parallel import DistributedDataParallel
 
+import xavierfast as xf
 import xavierfast.torch as xt
 
 nn = torch.nn
@@ -74,6 +77,81 @@ class Net(nn.Module):
         noise = torch.randn_like(self.scale)
         with torch.no_grad():
             self.scale.copy_(noise.mul(0.5).add(1.0))
+
+
+def check_tensors():
+    size = dist.get_world_size()
+    mesh = init_device_mesh("cpu", (size,))
+    for shape in ((11, 7), (3, 5), (size, 2), (4, 6, 5)):
+        for placement in (Shard(0), Shard(1), Shard(-1), Replicate()):
+            for dtype in (torch.float32, torch.bfloat16):
+                tensor = distribute_tensor(torch.zeros(shape, dtype=dtype), mesh, [placement])
+                for fill in (
+                    lambda t: xt.xavier_normal_(t, seed=1, name="w"),
+                    lambda t: xt.uniform_(t, 1, 2, seed=1),
+                    lambda t: xt.normal_(t, 0.0, 1e5, seed=1),
+                ):
+                    assert torch.equal(whole(fill(tensor)), fill(torch.zeros(shape, dtype=dtype))), (shape, placement)
+    if size == 4:
+        grid = init_device_mesh("cpu", (2, 2), mesh_dim_names=("dp", "tp"))
+        for placements in ([Shard(0), Shard(0)], [Shard(0), Shard(1)], [Shard(1), Shard(0)], [Replicate(), Shard(0)]):
+            tensor = distribute_tensor(torch.zeros(13, 6), grid, placements)
+            xt.xavier_uniform_(tensor, seed=1)
+            assert torch.equal(whole(tensor), xt.xavier_uniform_(torch.zeros(13, 6), seed=1)), placements
+
+
+def check_several_shards_in_one_process():
+    """As torchrec holds them: each rank has two blocks of columns of its rows."""
+    table = xf.Table((8, 6), "normal", seed=2)
+    size, rank = dist.get_world_size(), dist.get_rank()
+    if 8 % size:
+        return
+    rows = 8 // size
+    mesh = init_device_mesh("cpu", (size,))
+    shards = [torch.zeros(rows, 2), torch.zeros(rows, 4)]
+    local = LocalShardsWrapper(shards, [(rank * rows, 0), (rank * rows, 2)])
+    tensor = DTensor.from_local(local, mesh, [Shard(0)], run_check=False, shape=torch.Size((8, 6)), stride=(6, 1))
+    xt.fill_(tensor, table)
+    assert torch.equal(torch.cat(shards, 1), torch.from_numpy(table[rank * rows : (rank + 1) * rows]))
+
+
+def plain():
+    return nn.Sequential(nn.Linear(10, 13), nn.LayerNorm(13), nn.Linear(13, 7))
+
+
+def check_sharded_models():
+    size = dist.get_world_size()
+    expected = plain()
+    xt.init_(expected, seed=5)
+
+    def check(model):
+        for (name, got), want in zip(model.named_parameters(), expected.parameters(), strict=True):
+            assert torch.equal(whole(got.detach()), want), name
+
+    if size == 4:
+        grid = init_device_mesh("cpu", (2, 2), mesh_dim_names=("dp", "tp"))
+        with torch.device("meta"):
+            model = plain()
+        parallelize_module(model, grid["tp"], {"0": ColwiseParallel(), "2": RowwiseParallel()})
+        fully_shard(model, mesh=grid["dp"])
+        xt.materialize_(model, seed=5)
+        assert any("Strided" in repr(p.placements) for p in model.parameters())
+        check(model)
+    mesh = init_device_mesh("cpu", (size,))
+    for policy in (None, CPUOffloadPolicy(pin_memory=False)):
+        with torch.device("meta"):
+            model = plain()
+        keywords = {"offload_policy": policy} if policy else {}
+        fully_shard(model[0], mesh=mesh, **keywords)
+        fully_shard(model, mesh=mesh, **keywords)
+        report = xt.materialize_(model, seed=5)
+        assert set(report.filled) == {name for name, _ in model.named_parameters()} and not report.left
+        check(model)
+        if size > 1:  # every rank has another shard
+            shards = [None] * size
+            dist.all_gather_object(shards, model[0].weight.to_local().detach().numpy().tobytes())
+            assert len(set(shards)) == size
+        model(torch.ones(2, 10)).sum().backward()
 
 
 def check_models_by_name():

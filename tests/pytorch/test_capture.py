@@ -182,6 +182,20 @@ def test_the_callers_generator_is_left_as_it_was():
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_what_stood_in_torch_stands_there_again():
+    def theirs(*args):
+        raise AssertionError
+
+    before = nn.init._no_grad_trunc_normal_
+    nn.init._no_grad_trunc_normal_ = theirs
+    try:
+        with xt.fast_init(seed=0), xt.fast_init(seed=1):
+            nn.init.trunc_normal_(torch.empty(5))
+        assert nn.init._no_grad_trunc_normal_ is theirs
+    finally:
+        nn.init._no_grad_trunc_normal_ = before
+
+
 def test_without_a_seed_torchs_generator_decides():
     models = []
     for seed in (1, 1, 2):

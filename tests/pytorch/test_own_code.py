@@ -258,6 +258,15 @@ def test_partitioned_parameters_are_left_before_anything_is_drawn():
         assert list(xt.init_(half, {"0.bias": "zeros"}, seed=0).filled) == ["0.bias"]
 
 
+@pytest.mark.filterwarnings("ignore:Lazy modules")
+def test_lazy_and_sparse_parameters_are_left():
+    model = nn.Sequential(nn.LazyLinear(5), nn.Linear(5, 6))
+    model.sparse = nn.Parameter(torch.eye(3).to_sparse())
+    with pytest.warns(UserWarning, match="left 3 parameters unfilled"):
+        report = xt.init_(model, seed=0)
+    assert list(report.left) == ["sparse", "0.weight", "0.bias"] and list(report.filled) == ["1.weight", "1.bias"]
+
+
 def test_without_a_seed_torchs_generator_decides():
     models = []
     for seed in (1, 1, 2):

@@ -14,7 +14,7 @@ try:
 except ImportError:
     missing("torch is not installed")
 
-SIZES = (1, 2, 4)
+SIZES = (1, 2, 3, 4)
 
 
 @pytest.fixture(scope="module")

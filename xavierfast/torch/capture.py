@@ -85,35 +85,37 @@ class Modes:
             yield
 
 
-_patched = 0
-_patch_lock = threading.Lock()
-_torch_trunc_normal_ = torch.nn.init._no_grad_trunc_normal_
+class _Patch:
+    """Replaces the inner function of ``torch.nn.init.trunc_normal_`` while any thread captures draws."""
+
+    def __init__(self) -> None:
+        self.lock, self.count = threading.Lock(), 0
+        self.replaced: Any = torch.nn.init._no_grad_trunc_normal_
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if not self.count:
+                self.replaced = torch.nn.init._no_grad_trunc_normal_
+                torch.nn.init._no_grad_trunc_normal_ = self.trunc_normal
+            self.count += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self.lock:
+            self.count -= 1
+            if not self.count:
+                torch.nn.init._no_grad_trunc_normal_ = self.replaced
+
+    def trunc_normal(
+        self, tensor: Tensor, mean: float, std: float, a: float, b: float, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Fill by our function in threads that capture draws, and by the replaced one in all others."""
+        if draws_in_force.get() is None or generator is not None or not can_fill(tensor) or tensor.is_complex():
+            return self.replaced(tensor, mean, std, a, b, generator)  # type: ignore[no-any-return]
+        with torch._C.DisableTorchFunction():
+            return trunc_normal_(tensor, mean, std, a, b)
 
 
-def _trunc_normal(
-    tensor: Tensor, mean: float, std: float, a: float, b: float, generator: torch.Generator | None = None
-) -> Tensor:
-    """The inner function of ``torch.nn.init.trunc_normal_``, for threads with and without Draws in force."""
-    if draws_in_force.get() is None or generator is not None or not can_fill(tensor) or tensor.is_complex():
-        return _torch_trunc_normal_(tensor, mean, std, a, b, generator)
-    with torch._C.DisableTorchFunction():
-        return trunc_normal_(tensor, mean, std, a, b)
-
-
-@contextmanager
-def _patch() -> Iterator[None]:
-    """Patch the inner function of ``trunc_normal_`` while any thread captures draws."""
-    global _patched
-    with _patch_lock:
-        _patched += 1
-        torch.nn.init._no_grad_trunc_normal_ = _trunc_normal
-    try:
-        yield
-    finally:
-        with _patch_lock:
-            _patched -= 1
-            if not _patched:
-                torch.nn.init._no_grad_trunc_normal_ = _torch_trunc_normal_
+_patch = _Patch()
 
 
 def _devices() -> list[int]:
@@ -132,7 +134,7 @@ def reseed(seed: int | tuple[int, ...], name: str) -> None:
 def capturing(draws: Draws) -> Iterator[None]:
     """Put Draws in force, and torch's generators back to their state at the end."""
     modes = Modes(draws)
-    with torch.random.fork_rng(_devices()), _patch():
+    with torch.random.fork_rng(_devices()), _patch:
         token = draws_in_force.set(draws)
         try:
             with modes.entered():
@@ -171,7 +173,7 @@ def fast_init(seed: Seed = None, *, threads: int | None = None) -> Iterator[None
     ``xavierfast.torch``. The distributions are those that torch documents. Draws that are given a generator go to
     torch. All other random functions, such as ``randperm``, use torch's generator, which is seeded from `seed` within
     the context and gets its former state back at the end: the same code gives the same model, whatever was drawn
-    before.
+    before. That generator is shared by all threads, the captured draws are those of the calling thread.
 
     Parameters
     ----------

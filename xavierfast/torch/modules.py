@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from .._core.dtypes import DTYPES
 from .._core.stream import Seed, resolve_seed
@@ -191,16 +192,17 @@ def _init(
         check_threads(threads)
     layers = list(named_layers(module, prefix))
     parameters, buffers = named_tensors(layers, "_parameters"), named_tensors(layers, "_buffers")
-    seed = resolve_seed(agreed_seed(None, *(p.tensor for p in parameters.values())) if seed is None else seed)
+    tensors = [p.tensor for p in parameters.values()]
+    seed = resolve_seed(agreed_seed(None, *tensors) if seed is None else seed)
     report = InitReport()
     for name, found in parameters.items():
         if reason := _why_not(found.tensor):
             report.left[name] = reason
-    memory = Memory({name: p.tensor for name, p in (parameters | buffers).items()})
+    memory = Memory({name: p.tensor for name, p in (parameters | buffers).items() if not is_lazy(p.tensor)})
     first = memory.first  # of the parameters with the same memory
     own = {name: found for name, found in parameters.items() if name not in report.left and first[name] == name}
     tables = _tables(own, rules, seed)
-    unusable = {id(found.layer) for found in parameters.values() if tuple(found.tensor.shape) == (0,)}
+    unusable = {id(p.layer) for p in parameters.values() if is_lazy(p.tensor) or tuple(p.tensor.shape) == (0,)}
     code = _OwnCode(layers, memory, seed, threads, tables, unusable)
     for name, table in tables.items():
         fill_(parameters[name].tensor, table, threads=threads)
@@ -229,12 +231,14 @@ def _init(
 
 
 def _why_not(tensor: Tensor) -> str:
+    if is_lazy(tensor):
+        return "it has no shape yet: call the module once"
     if tensor.is_meta:
         return "it is on meta: use materialize_"
     if not tensor.numel():
         return f"it has no elements{': DeepSpeed has partitioned it' if hasattr(tensor, 'ds_shape') else ''}"
-    if dtype_of(tensor) not in DTYPES:
-        return f"it holds {tensor.dtype}"
+    if dtype_of(tensor) not in DTYPES or tensor.layout != torch.strided:
+        return f"it holds {tensor.dtype} in the layout {tensor.layout}"
     return "" if tensor.device.type == "cpu" else f"it is on {tensor.device}: initialise, then move"
 
 

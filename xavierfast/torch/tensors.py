@@ -137,8 +137,9 @@ def fill_(tensor: Tensor, table: Table, *, threads: int | None = None) -> Tensor
     if draws is not None and not draws.may_write(tensor):
         return tensor
     part, index = local_part(tensor)
-    if hasattr(part, "local_shards"):  # several parts of torchrec's tables in one process
-        for shard, offsets in zip(part.local_shards(), part.local_offsets(), strict=True):
+    several: Any = part
+    if hasattr(several, "local_shards"):  # several parts of torchrec's tables in one process
+        for shard, offsets in zip(several.local_shards(), several.local_offsets(), strict=True):
             ranges = tuple(slice(o, o + n) for o, n in zip(offsets, shard.shape, strict=True))
             fill_(shard, table.shard(ranges), threads=threads)
         return tensor

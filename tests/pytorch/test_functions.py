@@ -2,7 +2,6 @@
 
 import inspect
 import math
-import os
 import subprocess
 import sys
 from copy import deepcopy
@@ -288,20 +287,6 @@ def test_fast_init_ends():
     assert torch.equal(nn.init.trunc_normal_(torch.empty(5)), theirs)
 
 
-def test_fast_init_and_transformers():
-    try:
-        import transformers
-    except ImportError:
-        missing("transformers is not installed")
-    sizes = {"n_embd": 64, "n_layer": 2, "n_head": 2, "vocab_size": 500, "n_positions": 32}
-    with xt.fast_init(seed=0):
-        model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes))
-    # 32000 draws: five standard errors are 2 %
-    assert model.transformer.wte.weight.std().item() == pytest.approx(0.02, rel=0.02)
-    assert model.lm_head.weight is model.transformer.wte.weight
-    assert (model.transformer.h[0].ln_1.weight == 1).all()
-
-
 # ---- init_
 
 LAYERS = {
@@ -447,94 +432,6 @@ def test_materialize_tells_hollow_buffers():
 
 
 # ---- shards
-
-RANKS = """
-import os, sys, warnings
-warnings.simplefilter("ignore")
-import torch, torch.distributed as dist
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import CPUOffloadPolicy, fully_shard
-from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
-from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
-import xavierfast as xf, xavierfast.torch as xt
-
-
-def build():
-    return torch.nn.Sequential(torch.nn.Linear(10, 13), torch.nn.LayerNorm(13), torch.nn.Linear(13, 7))
-
-
-def whole(parameter):
-    return parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
-
-
-def check_model(model):
-    expected = build()
-    xt.init_(expected, seed=5)
-    for (name, got), want in zip(model.named_parameters(), expected.parameters(), strict=True):
-        assert torch.equal(whole(got.detach()), want), name
-
-
-def main(rank, size, path):
-    dist.init_process_group("gloo", init_method=f"file://{path}", rank=rank, world_size=size)
-    mesh = init_device_mesh("cpu", (size,))
-    for shape in ((11, 7), (3, 5), (size, 2), (4, 6, 5)):
-        for placement in (Shard(0), Shard(1), Shard(-1), Replicate()):
-            for dtype in (torch.float32, torch.bfloat16):
-                tensor = distribute_tensor(torch.zeros(shape, dtype=dtype), mesh, [placement])
-                xt.xavier_normal_(tensor, seed=1, name="w")
-                want = xt.xavier_normal_(torch.zeros(shape, dtype=dtype), seed=1, name="w")
-                assert torch.equal(tensor.full_tensor(), want), (shape, placement)
-                xt.uniform_(tensor, 1, 2, seed=1)
-                assert torch.equal(tensor.full_tensor(), xt.uniform_(torch.zeros(shape, dtype=dtype), 1, 2, seed=1))
-    if size == 4:
-        grid = init_device_mesh("cpu", (2, 2), mesh_dim_names=("dp", "tp"))
-        for placements in ([Shard(0), Shard(0)], [Shard(0), Shard(1)], [Shard(1), Shard(0)], [Replicate(), Shard(0)]):
-            tensor = distribute_tensor(torch.zeros(13, 6), grid, placements)
-            xt.xavier_uniform_(tensor, seed=1)
-            assert torch.equal(tensor.full_tensor(), xt.xavier_uniform_(torch.zeros(13, 6), seed=1)), placements
-        with torch.device("meta"):
-            model = build()
-        parallelize_module(model, grid["tp"], {"0": ColwiseParallel(), "2": RowwiseParallel()})
-        fully_shard(model, mesh=grid["dp"])
-        xt.materialize_(model, seed=5)
-        assert any("Strided" in repr(p.placements) for p in model.parameters())
-        check_model(model)
-    for policy in (None, CPUOffloadPolicy(pin_memory=False)):
-        with torch.device("meta"):
-            model = build()
-        keywords = {"offload_policy": policy} if policy else {}
-        fully_shard(model[0], mesh=mesh, **keywords)
-        fully_shard(model, mesh=mesh, **keywords)
-        report = xt.materialize_(model, seed=5)
-        assert set(report.filled) == {name for name, _ in model.named_parameters()} or size > 7
-        check_model(model)
-        local = model[0].weight.to_local().detach()
-        if size > 1:  # every rank another shard
-            shards = [None] * size
-            dist.all_gather_object(shards, local.numpy().tobytes())
-            assert len(set(shards)) == size
-        out = model(torch.ones(2, 10))
-        out.sum().backward()
-    dist.barrier()
-    dist.destroy_process_group()
-    os._exit(0)  # all is checked, and the end of the interpreter aborts now and then with gloo's threads about
-
-
-if __name__ == "__main__":
-    size, path = int(sys.argv[1]), sys.argv[2]
-    torch.multiprocessing.spawn(main, (size, path), size)
-"""
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 4])
-def test_each_rank_has_its_slice_of_the_whole(size, tmp_path):
-    script = tmp_path / "ranks.py"
-    script.write_text(RANKS)
-    done = subprocess.run(
-        [sys.executable, str(script), str(size), str(tmp_path / "store")], capture_output=True, text=True, timeout=300,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def test_torchrec_style_init_fn_of_a_row_shard():
