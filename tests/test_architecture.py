@@ -79,6 +79,23 @@ def test_no_circle():
             del edges[name]
 
 
+def test_size_of_the_top_level():
+    """The modules and folders directly below xavierfast, and their imports of each other at import time, stay few."""
+    imports: dict[str, set[str]] = {}
+    for path in ROOT.rglob("*.py"):
+        name = path.relative_to(ROOT).with_suffix("").parts[0]
+        found = (f"{other}.__init__".split(".") for other in imports_of(path))
+        imports.setdefault(name, set()).update(parts[1] for parts in found if parts[0] == "xavierfast")
+    edges = {name: others - {name} for name, others in imports.items()}
+
+    def chain(name: str) -> int:
+        return 1 + max(map(chain, edges[name]), default=0)  # a circle would be a RecursionError
+
+    assert len(edges) <= 16
+    assert sum(map(len, edges.values())) <= 44
+    assert max(map(chain, edges)) <= 7
+
+
 def loaded_by(statement: str) -> set[str]:
     code = f"import sys\n{statement}\nprint(*sys.modules)"
     return set(run(code).split())

@@ -225,7 +225,8 @@ def test_streaming_stores(use_level, monkeypatch, ml_dtypes, name, dtype):
         use_level.fill(*arguments)
 
     monkeypatch.setattr(kernels, "fill", fill)
-    monkeypatch.setattr("xavierfast._core.fill.STREAMING_MIN_BYTES", 0)
+    for limit in ("STREAMING_MIN_BYTES", "PARALLEL_MIN_BYTES"):
+        monkeypatch.setattr(f"xavierfast._core.fill.{limit}", 0)
     out = np.empty_like(want)
     draw(name, None, dtype=dtype, out=out)
     same_bits(out, want)

@@ -34,14 +34,15 @@ def _draw(
     out: Any, layout: str | None, groups: int, fan_in: int | None, fan_out: int | None, threads: int | None,
 ) -> Array:  # fmt: skip
     """Make a Table of these arguments, and write its elements to a new array or to `out`."""
+    kind: Any
     if out is None:
         if shape is None:
             raise TypeError("an initialiser needs a shape, or an array to fill as out=, got neither")
         sizes, array, kind = shape, None, "float32" if dtype is None else dtype
     else:
-        kind = dtype_of_out(out) if dtype is None else dtype
-        array = check_out(out, resolve_dtype(kind), shape, can_choose=True)
-        sizes = array.shape
+        written = resolve_dtype(dtype_of_out(out) if dtype is None else dtype)
+        array = check_out(out, written, shape, can_choose=True)
+        sizes, kind = array.shape, written.name
     table = Table(
         sizes, init, seed=seed, name=name, dtype=kind, layout=layout, groups=groups, fan_in=fan_in, fan_out=fan_out,
         **parameters,

@@ -23,7 +23,7 @@ from ._core.dtypes import resolve_dtype
 from ._core.fill import Array, Gather, c_strides, collapse, fill
 from ._core.indexing import BadIndex, Selection, select
 from ._core.recipe import check_recipe, check_view, int_to_json, to_json
-from ._core.rules import Fans, InitName, Rule, resolve_rule
+from ._core.rules import InitName, Rule, resolve_rule
 from ._core.stream import STREAM_VERSION, Seed, derive_key, resolve_seed
 from ._core.validation import check_count, check_out, check_shape
 from .fans import fans
@@ -99,7 +99,7 @@ class Table:
         self._seed = resolve_seed(seed)
         key = derive_key(self._seed, name)
         complete = rule.complete(parameters)
-        self._distribution = rule.drawn(Fans(*fan, kind.is_complex) if rule.uses_fans and fan else None, complete)
+        self._distribution = rule.drawn(fan, kind.is_complex, complete)
         self._sampler = self._distribution.sampler(kind, key)
         self._whole = self._shape = whole
         self._view_strides: tuple[int, ...] | None = None  # None for a whole table, in C order

@@ -41,8 +41,8 @@ KINDS = re.compile(
 )
 # What decides nothing but speed or memory: no test of values sees it, and benches do.
 SPEED = re.compile(
-    r"@(lru_)?cache\b|^(PARALLEL_MIN_BYTES|PIECE_BYTES|STREAMING_MIN_BYTES|FASTER_THAN_MEMORY|SHORT_SECONDS|CHUNK|BLOCK_BYTES)\b"
-    r"|\bstreaming = |size = size \* 2 if took|if out\.nbytes < PARALLEL_MIN_BYTES"
+    r"@(lru_)?cache\b|^(PARALLEL_MIN_BYTES|PIECE_BYTES|STREAMING_MIN_BYTES|FASTER_THAN_MEMORY|MIN_PIECE_SECONDS|CHUNK|BLOCK_BYTES)\b"
+    r"|\bstreaming = |if took < |size \*= 2|if out\.nbytes < PARALLEL_MIN_BYTES"
 )
 SLOW = (
     "test_signals or test_memory or temporaries or many_threads or many_callers or parts_of_several or two_creators or "

@@ -112,7 +112,7 @@ def work() -> None:
     from xavierfast._core import fill, threads
 
     fill.PARALLEL_MIN_BYTES = fill.PIECE_BYTES = 1 << 12
-    threads.SHORT_SECONDS = threads.LONG_SECONDS = 0
+    threads.MIN_PIECE_SECONDS = threads.MAX_PIECE_SECONDS = 0
     fill.FASTER_THAN_MEMORY = set(range(8))
     shape = (131, 100)
     indices = [

@@ -64,6 +64,9 @@ def fill(
         strides = strides or c_strides(out.shape)
         work = _strided_work(sampler, kernels.address(out), out.shape, out.strides, position, strides, gather, out)
     elif strides is None and out.flags.c_contiguous:
+        if out.nbytes < PARALLEL_MIN_BYTES:  # the short way of small calls
+            sampler.fill(kernels.address(out), position, n)
+            return
         work = _contiguous_work(sampler, out, position, new)
     else:
         strides = strides or c_strides(out.shape)

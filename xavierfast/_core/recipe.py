@@ -12,11 +12,13 @@ from .validation import MAX_AXES
 
 __all__ = ["check_recipe", "check_view", "int_to_json", "to_json"]
 
-_EXACT = 1 << 53  # larger JSON numbers lose digits in other languages
+MAX_EXACT_INT = 1 << 53  # larger JSON numbers lose digits in other languages
+MAX_SEED_INTS = 4096
+MAX_SEED_DIGITS = 65_536  # hexadecimal, with the 0x
 
 
 def int_to_json(number: int) -> int | str:
-    return number if number < _EXACT else hex(number)
+    return number if number < MAX_EXACT_INT else hex(number)
 
 
 def to_json(value: Any) -> Any:
@@ -57,9 +59,9 @@ def _check_fields(what: str, got: Any, types: dict[str, tuple[type, ...]], optio
             raise TypeError(f"{what} field {key!r} must be {names}, got {type(got[key]).__name__}")
 
 
-def _check_ints(what: str, got: list[Any], least: int, most: int = MAX_AXES) -> tuple[int, ...]:
-    if len(got) > most or any(type(item) is not int or not least <= item < 1 << 63 for item in got):
-        raise ValueError(f"{what} must be at most {most} ints from {least} to 2**63 - 1")
+def _check_ints(what: str, got: list[Any], low: int) -> tuple[int, ...]:
+    if len(got) > MAX_AXES or any(type(item) is not int or not low <= item < 1 << 63 for item in got):
+        raise ValueError(f"{what} must be at most {MAX_AXES} ints from {low} to 2**63 - 1")
     return tuple(got)
 
 
@@ -78,8 +80,8 @@ def check_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
     if fields["dtype"] not in DTYPES:
         raise ValueError(f"recipe field 'dtype' must be one of {', '.join(DTYPES)}, got {fields['dtype']!r:.80}")
     seed = fields["seed"]
-    if isinstance(seed, list) and len(seed) > 1 << 12:
-        raise ValueError(f"recipe field 'seed' must have at most 4096 ints, got {len(seed)}")
+    if isinstance(seed, list) and len(seed) > MAX_SEED_INTS:
+        raise ValueError(f"recipe field 'seed' must have at most {MAX_SEED_INTS} ints, got {len(seed)}")
     fields["seed"] = [_seed_from_json(item) for item in seed] if isinstance(seed, list) else _seed_from_json(seed)
     known = RULES[fields["init"]].defaults
     parameters = {}
@@ -95,7 +97,7 @@ def check_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
 def _seed_from_json(seed: Any) -> int:
     if type(seed) is int and seed >= 0:
         return seed
-    if isinstance(seed, str) and len(seed) <= 1 << 16 and seed.startswith("0x") and seed[2:].isalnum():
+    if isinstance(seed, str) and len(seed) <= MAX_SEED_DIGITS and seed.startswith("0x") and seed[2:].isalnum():
         try:
             return int(seed, 16)
         except ValueError:

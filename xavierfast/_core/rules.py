@@ -49,7 +49,7 @@ class Fans(NamedTuple):
 
     fan_in: int
     fan_out: int
-    is_complex: bool = False
+    is_complex: bool
 
 
 class Rule(NamedTuple):
@@ -70,25 +70,28 @@ class Rule(NamedTuple):
             unknown = next(name for name in given if name not in self.defaults)
             known = f"takes {', '.join(self.defaults)}" if self.defaults else "takes no parameters"
             raise TypeError(f"{self.name} {known}, got the unexpected keyword argument {unknown!r}")
-        if REQUIRED in complete.values():
-            missing = next(name for name, value in complete.items() if value is REQUIRED)
-            raise TypeError(f"{self.name} needs {missing}=, which was not given")
+        if len(given) < len(complete):
+            for name, value in complete.items():
+                if value is REQUIRED:
+                    raise TypeError(f"{self.name} needs {name}=, which was not given")
         return complete
 
-    def drawn(self, fans: Fans | None, complete: Mapping[str, Any]) -> Distribution:
+    def drawn(self, fans: tuple[int, int] | None, is_complex: bool, complete: Mapping[str, Any]) -> Distribution:
         """The distribution of completed parameters and, for a rule that uses them, of fans."""
-        if fans is None:
-            return self.distribution(**complete)  # which computes nothing
+        if self.name == "constant":  # not cached, since -0.0 equals 0.0
+            return self.distribution(**complete)
+        used = (*fans, is_complex) if self.uses_fans and fans else None
         try:
-            return _of_fans(self.name, fans, *complete.values())
+            return _cached(self.name, used, *complete.values())
         except TypeError:  # also for a parameter that cannot be hashed, which the rule itself refuses
-            return self.distribution(fans, **complete)
+            return _cached.__wrapped__(self.name, used, *complete.values())
 
 
-# Types tell True from 1. No sign of a zero is lost, since a gain or a scale of 0 gives zeros whatever its sign.
+# Types tell True from 1. The sign of a zero, which the cache does not see, changes no value.
 @lru_cache(maxsize=1024, typed=True)
-def _of_fans(name: str, fans: Fans, *parameters: Any) -> Distribution:
-    distribution: Distribution = kernels.in_default_fp_environment(RULES[name].distribution, fans, *parameters)
+def _cached(name: str, fans: tuple[int, int, bool] | None, *parameters: Any) -> Distribution:
+    arguments = (Fans(*fans), *parameters) if fans else parameters
+    distribution: Distribution = kernels.in_default_fp_environment(RULES[name].distribution, *arguments)
     return distribution
 
 

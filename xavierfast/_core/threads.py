@@ -22,8 +22,8 @@ __all__ = ["Work", "default_threads", "parallel_for"]
 Work = Callable[[int, int], None]
 Task = tuple["Future[None]", Callable[[], None]]
 
-# Seconds that a piece should take.
-SHORT_SECONDS, LONG_SECONDS = 0.005, 0.02
+# The time that a piece should take.
+MIN_PIECE_SECONDS, MAX_PIECE_SECONDS = 0.005, 0.02
 
 
 # ---- how many threads
@@ -145,7 +145,7 @@ def _wait_all(futures: "list[Future[None]]") -> None:
 def parallel_for(total: int, grain: int, first_size: int, threads: int, work: Work) -> None:
     """Call ``work(begin, end)`` for pieces of range(total) that begin at multiples of `grain`, from `threads` threads.
 
-    Each thread's first piece has `first_size` items, which is also the least that it takes later. An exception in any
+    Each thread's first piece has `first_size` items, which is also the minimum of the later ones. An exception in any
     thread, KeyboardInterrupt included, stops all threads before it is raised; what was written until then stays.
     """
     lock = threading.Lock()
@@ -165,7 +165,10 @@ def parallel_for(total: int, grain: int, first_size: int, threads: int, work: Wo
                 started = perf_counter()
                 work(first, last)
                 took = perf_counter() - started
-                size = size * 2 if took < SHORT_SECONDS else max(first_size, size // 2) if took > LONG_SECONDS else size
+                if took < MIN_PIECE_SECONDS:
+                    size *= 2
+                elif took > MAX_PIECE_SECONDS:
+                    size = max(first_size, size // 2)
         except BaseException:
             begin = total
             raise

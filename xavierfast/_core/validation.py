@@ -24,8 +24,12 @@ MAX_AXES = 64  # as in NumPy
 
 def check_shape(shape: Any) -> tuple[int, ...]:
     """The shape as a tuple of ints; an int is a shape of one axis."""
-    if type(shape) is tuple and len(shape) <= MAX_AXES and all([type(size) is int and size >= 0 for size in shape]):
-        return shape
+    if type(shape) is tuple and len(shape) <= MAX_AXES:
+        for size in shape:  # three times as fast as all()
+            if type(size) is not int or size < 0:
+                break
+        else:
+            return shape
     try:
         sizes = tuple(shape) if hasattr(shape, "__iter__") and not isinstance(shape, str) else (shape,)
         checked = tuple(operator.index(size) for size in sizes)

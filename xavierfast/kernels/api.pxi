@@ -16,7 +16,7 @@ cdef sampler_t sampler_of(int kernel, int dtype, bytes key, tuple constants) exc
 
 
 def address(array):
-    """Where the first element of an array lies; seven times as fast as its __array_interface__."""
+    """The address of an array's first element; seven times as fast as its __array_interface__."""
     cdef Py_buffer view
     PyObject_GetBuffer(array, &view, PyBUF_STRIDES)
     PyBuffer_Release(&view)
@@ -74,7 +74,7 @@ def gather(
 
 
 def values(int kernel, int dtype, tuple constants, uintptr_t words, uintptr_t out, uint64_t tiles):
-    """Write what given words stand for, whole tiles of them: the map of a distribution without the generator."""
+    """Write the values that whole tiles of given words give: the map of a distribution without the generator."""
     cdef sampler_t s = sampler_of(kernel, dtype, bytes(32), constants)
     cdef int64_t size = tile_size(dtype)
     cdef uint64_t k

@@ -1,5 +1,5 @@
-# Values, complex: one angle and one radius per element, from two words or four. Uniform on a disk, or normal with its
-# modulus cut.
+# Values, complex: one radius and one angle per element, from two words or four. They are uniform on a disk, or normal with
+# the modulus cut.
 
 cdef inline void uniform_radii32(const uint32_t* w, const uniform_t* p, float* r) noexcept nogil:
     """sqrt(|x| 2^-31) * scale: the mass within a radius grows with its square."""
@@ -37,6 +37,7 @@ cdef inline void complex64(const uint32_t* w, const sampler_t* s, float* v) noex
 
 
 cdef inline void uniform_radii64(const uint32_t* w, const uniform_t* p, double* r) noexcept nogil:
+    """As uniform_radii32, sqrt(|n| 2^-62) * scale."""
     cdef double scale = p.scale
     cdef int j
     for j in range(QUARTER):
@@ -44,6 +45,7 @@ cdef inline void uniform_radii64(const uint32_t* w, const uniform_t* p, double* 
 
 
 cdef inline void normal_radii64(const uint32_t* w, const complex_normal_t* p, double* r) noexcept nogil:
+    """As normal_radii32, with |n| 2^-63."""
     cdef double std = p.std, cut = p.cut, share = p.share, rest = p.rest, n, a, u, u_minus_1, radius
     cdef int j
     for j in range(QUARTER):

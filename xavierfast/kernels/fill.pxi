@@ -1,7 +1,7 @@
 # Tiles into memory: contiguous fills, streaming past the caches, and the comparison with what memory holds.
 
 cdef inline int tile_size(int dtype) noexcept nogil:
-    """Bytes."""
+    """The bytes of the elements that a tile of words gives."""
     return TILE * 2 if dtype == FLOAT16 or dtype == BFLOAT16 else TILE * 4
 
 
@@ -42,7 +42,7 @@ cdef void write_complex(const sampler_t* s, const uint32_t* w, void* out) noexce
 
 
 cdef void write_values(const sampler_t* s, const uint32_t* w, void* out) noexcept nogil:
-    """The elements that a tile of words stands for."""
+    """Write the elements that a tile of words gives."""
     cdef float v[TILE]
     cdef float* f = <float*> out if s.dtype == FLOAT32 else v
     cdef double* d = <double*> out
@@ -80,7 +80,7 @@ cdef void write_values(const sampler_t* s, const uint32_t* w, void* out) noexcep
 
 
 cdef inline void write_tile(const sampler_t* s, uint64_t tile, void* out) noexcept nogil:
-    """All elements of one tile."""
+    """Write all elements of one tile."""
     cdef uint32_t w[TILE]
     if s.dtype == UINT32:
         chacha8(s.key, tile, <uint32_t*> out)

@@ -3,8 +3,7 @@
    One instruction where the machine has it. On x86-64 without FMA it is computed in float64: the product of two float32
    is exact there, TwoSum (Knuth) gives the sum with its rounding error, and the sum is rounded to odd, after which the
    rounding to float32 is the only one that counts (Boldo and Melquiond 2008, "Emulation of a FMA and correctly rounded
-   sums"). SSE2 has no 64-bit comparison, so
-   the last place is selected as a double: gcc vectorises that. */
+   sums"). SSE2 has no 64-bit comparison, so the last place is selected as a double: gcc vectorises that. */
 #include <math.h>
 #include <stdint.h>
 

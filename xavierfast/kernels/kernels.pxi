@@ -57,7 +57,7 @@ cdef union scratch_t:  # a tile of any dtype
     double d[HALF]
 
 # The constants of each kernel, in the order in which _core/distributions.py computes them. Those of float32 kernels are
-# rounded to float32 first. first and last, low and high are numbers of the dtype that values do not go beyond.
+# rounded to float32 first. Values lie between first and last, or low and high, which are numbers of the dtype.
 cdef struct constant_t:
     double real, imaginary
 
