@@ -2,13 +2,15 @@
 
 import inspect
 from math import inf, nan, sqrt
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
 
 import xavierfast as xf
 from xavierfast import initializers
-from xavierfast._core.rules import RULES
+from xavierfast._core.dtypes import DTYPES, DTypeName
+from xavierfast._core.rules import KINDS, MODES, RULES, InitName, Kind, Mode, Parameters
 
 FAN = (600, 400)  # fan_in, fan_out
 
@@ -124,6 +126,15 @@ def test_signature():
         ("shape", None), ("gain", 1.0), ("seed", None), ("name", ""), ("dtype", None), ("out", None), 
         ("layout", None), ("groups", 1), ("fan_in", None), ("fan_out", None), ("threads", None),
     ]  # fmt: skip
+
+
+def test_literals():
+    """The names that type checkers accept are those that calls accept."""
+    assert set(get_args(InitName)) == {*RULES}
+    assert set(get_args(DTypeName)) == {*DTYPES}
+    assert get_args(Mode) == tuple(MODES)
+    assert get_args(Kind) == KINDS
+    assert get_type_hints(Parameters).keys() == {name for rule in RULES.values() for name in rule.defaults}
 
 
 def test_public_names():

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from functools import lru_cache
 from math import prod
+from typing import SupportsIndex
 
 from ._core.validation import check_count, check_shape
 
 __all__ = ["fans"]
 
 
-def fans(shape: Sequence[int], layout: str | None = None, groups: int = 1) -> tuple[int, int]:
+def fans(shape: Sequence[SupportsIndex], layout: str | None = None, groups: int = 1) -> tuple[int, int]:
     """``(fan_in, fan_out)`` of a weight, as Glorot and Bengio (2010) count them (their n_j and n_{j+1}).
 
     fan_in is the number of inputs that an output sums over, fan_out the number of outputs that an input feeds. They

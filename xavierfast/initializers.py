@@ -5,16 +5,16 @@ whose element i is a function of (seed, name, distribution, dtype, i) only. The 
 ``xavier_uniform``; the rules themselves, with their sources, are in ``_core/rules.py``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import sqrt
-from typing import Any, Literal, SupportsIndex
+from typing import Any
 
 from . import kernels
 from ._core.dtypes import DTypeLike, resolve_dtype
 from ._core.fill import Array
-from ._core.rules import SQRT_2, InitName
+from ._core.rules import SQRT_2, InitName, Kind, Mode
 from ._core.stream import Seed
-from ._core.validation import check_number, check_out, dtype_of_out
+from ._core.validation import Out, Shape, check_number, check_out, dtype_of_out
 from .table import Table
 
 __all__ = [
@@ -24,14 +24,10 @@ __all__ = [
     "uniform", "variance_scaling", "xavier_normal", "xavier_truncated_normal", "xavier_uniform", "zeros",
 ]  # fmt: skip
 
-Shape = SupportsIndex | Sequence[SupportsIndex]
-Mode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
-Kind = Literal["uniform", "normal", "truncated_normal"]
-
 
 def _draw(
     init: InitName, shape: Shape | None, parameters: Mapping[str, Any], seed: Seed, name: str, dtype: DTypeLike | None,
-    out: Any, layout: str | None, groups: int, fan_in: int | None, fan_out: int | None, threads: int | None,
+    out: Out, layout: str | None, groups: int, fan_in: int | None, fan_out: int | None, threads: int | None,
 ) -> Array:  # fmt: skip
     """Make a Table of these arguments, and write its elements to a new array or to `out`."""
     if out is None:
@@ -54,7 +50,7 @@ def _draw(
 
 def variance_scaling(
     shape: Shape | None = None, *, scale: float = 1.0, mode: Mode = "fan_in", distribution: Kind = "truncated_normal",
-    seed: Seed = None, name: str = "", dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None,
+    seed: Seed = None, name: str = "", dtype: DTypeLike | None = None, out: Out = None, layout: str | None = None,
     groups: int = 1, fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
 ) -> Array:  # fmt: skip
     """Values of mean 0 and variance scale / n, where n is the fan that `mode` names.
@@ -88,7 +84,7 @@ def variance_scaling(
 
 def xavier_uniform(
     shape: Shape | None = None, *, gain: float = 1.0, seed: Seed = None, name: str = "",
-    dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None, groups: int = 1,
+    dtype: DTypeLike | None = None, out: Out = None, layout: str | None = None, groups: int = 1,
     fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
 ) -> Array:  # fmt: skip
     """Uniform on +-gain * sqrt(6 / (fan_in + fan_out)): Glorot and Bengio (2010), eq. 16.
@@ -150,7 +146,7 @@ def xavier_uniform(
 
 def xavier_normal(
     shape: Shape | None = None, *, gain: float = 1.0, seed: Seed = None, name: str = "",
-    dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None, groups: int = 1,
+    dtype: DTypeLike | None = None, out: Out = None, layout: str | None = None, groups: int = 1,
     fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
 ) -> Array:  # fmt: skip
     """Normal, not truncated, with standard deviation gain * sqrt(2 / (fan_in + fan_out)): Glorot and Bengio, eq. 12.
@@ -172,7 +168,7 @@ def xavier_normal(
 
 def xavier_truncated_normal(
     shape: Shape | None = None, *, gain: float = 1.0, seed: Seed = None, name: str = "",
-    dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None, groups: int = 1,
+    dtype: DTypeLike | None = None, out: Out = None, layout: str | None = None, groups: int = 1,
     fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
 ) -> Array:  # fmt: skip
     """Truncated normal with standard deviation gain * sqrt(2 / (fan_in + fan_out)).
@@ -194,7 +190,7 @@ def xavier_truncated_normal(
 
 def he_uniform(
     shape: Shape | None = None, *, gain: float = SQRT_2, mode: Mode = "fan_in", seed: Seed = None, name: str = "",
-    dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None, groups: int = 1,
+    dtype: DTypeLike | None = None, out: Out = None, layout: str | None = None, groups: int = 1,
     fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
 ) -> Array:  # fmt: skip
     """Uniform on +-gain * sqrt(3 / n), where n is the fan that `mode` names: He et al. (2015), for rectifiers.
@@ -214,7 +210,7 @@ def he_uniform(
 
 def he_normal(
     shape: Shape | None = None, *, gain: float = SQRT_2, mode: Mode = "fan_in", seed: Seed = None, name: str = "",
-    dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None, groups: int = 1,
+    dtype: DTypeLike | None = None, out: Out = None, layout: str | None = None, groups: int = 1,
     fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
 ) -> Array:  # fmt: skip
     """Normal, not truncated, with standard deviation gain / sqrt(n): He et al. (2015), eq. 10, for rectifiers.
@@ -234,7 +230,7 @@ def he_normal(
 
 def he_truncated_normal(
     shape: Shape | None = None, *, gain: float = SQRT_2, mode: Mode = "fan_in", seed: Seed = None, name: str = "",
-    dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None, groups: int = 1,
+    dtype: DTypeLike | None = None, out: Out = None, layout: str | None = None, groups: int = 1,
     fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
 ) -> Array:  # fmt: skip
     """Truncated normal with standard deviation gain / sqrt(n): the he_normal of Keras and JAX.
@@ -255,7 +251,7 @@ def he_truncated_normal(
 
 def lecun_uniform(
     shape: Shape | None = None, *, gain: float = 1.0, mode: Mode = "fan_in", seed: Seed = None, name: str = "",
-    dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None, groups: int = 1,
+    dtype: DTypeLike | None = None, out: Out = None, layout: str | None = None, groups: int = 1,
     fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
 ) -> Array:  # fmt: skip
     """Uniform on +-gain * sqrt(3 / n), where n is the fan that `mode` names: LeCun et al. (1998).
@@ -275,7 +271,7 @@ def lecun_uniform(
 
 def lecun_normal(
     shape: Shape | None = None, *, gain: float = 1.0, mode: Mode = "fan_in", seed: Seed = None, name: str = "",
-    dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None, groups: int = 1,
+    dtype: DTypeLike | None = None, out: Out = None, layout: str | None = None, groups: int = 1,
     fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
 ) -> Array:  # fmt: skip
     """Normal, not truncated, with standard deviation gain / sqrt(n): LeCun et al. (1998).
@@ -295,7 +291,7 @@ def lecun_normal(
 
 def lecun_truncated_normal(
     shape: Shape | None = None, *, gain: float = 1.0, mode: Mode = "fan_in", seed: Seed = None, name: str = "",
-    dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None, groups: int = 1,
+    dtype: DTypeLike | None = None, out: Out = None, layout: str | None = None, groups: int = 1,
     fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
 ) -> Array:  # fmt: skip
     """Truncated normal with standard deviation gain / sqrt(n): the lecun_normal of Keras and JAX.
@@ -327,7 +323,7 @@ kaiming_truncated_normal = he_truncated_normal
 
 def uniform(
     shape: Shape | None = None, *, bound: float | None = None, low: float | None = None, high: float | None = None,
-    seed: Seed = None, name: str = "", dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None,
+    seed: Seed = None, name: str = "", dtype: DTypeLike | None = None, out: Out = None, layout: str | None = None,
     groups: int = 1, fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
 ) -> Array:  # fmt: skip
     """Uniform on +-bound, or from `low` to below `high`, for any number of axes.
@@ -358,7 +354,7 @@ def uniform(
 
 def normal(
     shape: Shape | None = None, *, mean: float = 0.0, std: float = 1.0, seed: Seed = None, name: str = "",
-    dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None, groups: int = 1,
+    dtype: DTypeLike | None = None, out: Out = None, layout: str | None = None, groups: int = 1,
     fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
 ) -> Array:  # fmt: skip
     """Normal with a mean and a standard deviation, for any number of axes.
@@ -389,7 +385,7 @@ def normal(
 
 def truncated_normal(
     shape: Shape | None = None, *, mean: float = 0.0, std: float = 1.0, low: float = -2.0, high: float = 2.0,
-    seed: Seed = None, name: str = "", dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None,
+    seed: Seed = None, name: str = "", dtype: DTypeLike | None = None, out: Out = None, layout: str | None = None,
     groups: int = 1, fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
 ) -> Array:  # fmt: skip
     """Normal with a mean and a standard deviation before it is cut at mean + low * std and mean + high * std.
@@ -425,7 +421,7 @@ def truncated_normal(
 
 def constant(
     shape: Shape | None = None, *, value: complex, seed: Seed = None, name: str = "", dtype: DTypeLike | None = None,
-    out: Any = None, layout: str | None = None, groups: int = 1, fan_in: int | None = None,
+    out: Out = None, layout: str | None = None, groups: int = 1, fan_in: int | None = None,
     fan_out: int | None = None, threads: int | None = None,
 ) -> Array:  # fmt: skip
     """The same given value everywhere.
@@ -449,7 +445,7 @@ def constant(
 
 
 def zeros(
-    shape: Shape | None = None, *, seed: Seed = None, name: str = "", dtype: DTypeLike | None = None, out: Any = None,
+    shape: Shape | None = None, *, seed: Seed = None, name: str = "", dtype: DTypeLike | None = None, out: Out = None,
     layout: str | None = None, groups: int = 1, fan_in: int | None = None, fan_out: int | None = None,
     threads: int | None = None,
 ) -> Array:  # fmt: skip
@@ -470,7 +466,7 @@ def zeros(
 
 def random_constant(
     shape: Shape | None = None, *, bound: float = 1.0, seed: Seed = None, name: str = "",
-    dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None, groups: int = 1,
+    dtype: DTypeLike | None = None, out: Out = None, layout: str | None = None, groups: int = 1,
     fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
 ) -> Array:  # fmt: skip
     """One random value, uniform on +-bound, everywhere: like zeros, it leaves all neurons of a layer alike.

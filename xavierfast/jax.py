@@ -20,7 +20,7 @@ import numpy as np
 from . import kernels
 from ._core.dtypes import resolve_dtype
 from ._core.fill import Array
-from ._core.rules import InitName
+from ._core.rules import InitName, Kind, Mode
 from ._core.validation import check_shape
 from .fans import fans
 from .table import Table
@@ -28,6 +28,7 @@ from .table import Table
 try:
     import jax
     import jax.numpy as jnp
+    from jax.core import Tracer
     from jax.nn.initializers import Initializer, constant, ones, zeros
     from jax.sharding import NamedSharding, PartitionSpec
 except ImportError:
@@ -160,7 +161,7 @@ def _initializer(
         words = jax.random.key_data(key)
         if words.ndim != 1:
             raise ValueError(f"key must be a single key, got keys of the shape {words.shape[:-1]}: use jax.vmap")
-        if isinstance(words, jax.core.Tracer):
+        if isinstance(words, Tracer):
             make([0])  # raises errors while tracing
             return _trace(make, words, shape, own, out_sharding)
         return make_array(make(words), out_sharding)
@@ -191,7 +192,7 @@ def _options(shape: tuple[int, ...], axes: tuple[Axes, Axes, Axes]) -> dict[str,
 
 
 def variance_scaling(
-    scale: Any, mode: str, distribution: str, in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (),
+    scale: Any, mode: Mode, distribution: Kind, in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (),
     dtype: Any = None,
 ) -> Initializer:  # fmt: skip
     """Values of mean 0 and variance scale / n, where n is the fan that `mode` names.

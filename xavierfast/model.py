@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 
 from . import kernels
-from ._core.dtypes import resolve_dtype
+from ._core.dtypes import DTypeLike, resolve_dtype
 from ._core.fill import Array
 from ._core.stream import Seed, resolve_seed
 from ._core.validation import check_count, check_out
@@ -16,17 +16,35 @@ from .table import Table
 __all__ = ["Rule", "check_rules", "first_match", "init"]
 
 Rule = str | Callable[..., Any] | Mapping[str, Any]
+# Mypy infers dict[str, object] for a variable such as {"*.bias": "zeros", "*": {"init": "normal"}}: hence Any.
+Rules = Mapping[str, Any] | Iterable[tuple[str, Any]]
+
+
+@overload
+def init(
+    tensors: Mapping[str, Any], rules: Rules, seed: Seed = 0, *, dtype: DTypeLike = "float32",
+    lazy: Literal[False] = False, threads: int | None = None,
+) -> dict[str, Array]: ...  # fmt: skip
+
+
+@overload
+def init(
+    tensors: Mapping[str, Any], rules: Rules, seed: Seed = 0, *, dtype: DTypeLike = "float32",
+    lazy: Literal[True], threads: int | None = None,
+) -> dict[str, Table]: ...  # fmt: skip
+
+
+@overload
+def init(
+    tensors: Mapping[str, Any], rules: Rules, seed: Seed = 0, *, dtype: DTypeLike = "float32",
+    lazy: bool, threads: int | None = None,
+) -> dict[str, Array] | dict[str, Table]: ...  # fmt: skip
 
 
 def init(
-    tensors: Mapping[str, Any],
-    rules: Mapping[str, Rule] | Iterable[tuple[str, Rule]],
-    seed: Seed = 0,
-    *,
-    dtype: Any = "float32",
-    lazy: bool = False,
+    tensors: Mapping[str, Any], rules: Rules, seed: Seed = 0, *, dtype: DTypeLike = "float32", lazy: bool = False,
     threads: int | None = None,
-) -> dict[str, Any]:
+) -> dict[str, Array] | dict[str, Table]:  # fmt: skip
     """Initial weights for all tensors of a model, each by the first rule whose pattern matches the tensor's name.
 
     Each name has a stream of its own under the seed (a 256-bit hash of the whole name, so that none collide): adding,
@@ -89,7 +107,7 @@ def init(
                 continue
             is_array = isinstance(target, np.ndarray)
             own = _check_own(target) if isinstance(target, Mapping) else {}
-            keywords = {"dtype": target.dtype if is_array else dtype}
+            keywords: dict[str, Any] = {"dtype": target.dtype if is_array else dtype}
             if "init" not in own:
                 match = first_match(name, pairs)
                 if match is None:
@@ -99,7 +117,7 @@ def init(
                 used.add(pattern)
                 keywords |= rule
             keywords |= own
-            shape = keywords.pop("shape") if own else target.shape if is_array else target
+            shape: Any = keywords.pop("shape") if own else target.shape if is_array else target
             tables[name] = Table(shape, **keywords, seed=seed, name=name)
             if is_array:
                 arrays[name] = check_out(target, resolve_dtype(target.dtype), None)

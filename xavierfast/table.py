@@ -13,18 +13,19 @@ and strides lie within those of a larger one; it keeps the fans and values of th
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from types import EllipsisType
+from typing import Any, Unpack, overload
 
 import numpy as np
 
 from . import kernels
-from ._core.dtypes import resolve_dtype
+from ._core.dtypes import DTypeLike, DTypeName, resolve_dtype
 from ._core.fill import Array, Gather, c_strides, collapse, fill
 from ._core.indexing import BadIndex, Selection, select
 from ._core.recipe import check_recipe, check_view, int_to_json, to_json
-from ._core.rules import Fans, InitName, Rule, resolve_rule
+from ._core.rules import Fans, InitName, Parameters, Rule, resolve_rule
 from ._core.stream import STREAM_VERSION, Seed, derive_key, resolve_seed
-from ._core.validation import check_count, check_out, check_shape
+from ._core.validation import Out, Shape, check_count, check_out, check_shape
 from .fans import fans
 
 __all__ = ["Table"]
@@ -76,17 +77,17 @@ class Table:
 
     def __init__(
         self,
-        shape: Any,
+        shape: Shape,
         init: InitName | Callable[..., Any] = "xavier_uniform",
         *,
         seed: Seed = None,
         name: str = "",
-        dtype: Any = "float32",
+        dtype: DTypeLike = "float32",
         layout: str | None = None,
         groups: int = 1,
         fan_in: int | None = None,
         fan_out: int | None = None,
-        **parameters: Any,
+        **parameters: Unpack[Parameters],
     ) -> None:
         whole = check_shape(shape)
         rule = resolve_rule(init)
@@ -121,7 +122,7 @@ class Table:
         return self._sampler.dtype.storage
 
     @property
-    def dtype_name(self) -> str:
+    def dtype_name(self) -> DTypeName:
         """The dtype's name; available for bfloat16 and float8 even without ml_dtypes."""
         return self._sampler.dtype.name
 
@@ -208,7 +209,7 @@ class Table:
         return None if self._sampler.dtype.is_complex else self._distribution.density(np.asarray(x, float))
 
     @property
-    def init(self) -> str:
+    def init(self) -> InitName:
         """The initialiser's name; glorot_* is reported as xavier_*, and kaiming_* as he_*."""
         return self._rule.name
 
@@ -360,6 +361,12 @@ class Table:
             raise TypeError("len() of a Table without axes")
         return self._shape[0]
 
+    @overload
+    def __getitem__(self, index: slice | EllipsisType | list[Any] | Array | None) -> Array: ...
+
+    @overload
+    def __getitem__(self, index: Any) -> Any: ...
+
     def __getitem__(self, index: Any) -> Any:
         result = self.read(index)
         if result.ndim or index is Ellipsis or (isinstance(index, tuple) and any(item is Ellipsis for item in index)):
@@ -378,7 +385,7 @@ class Table:
         array = self.read()
         return array if dtype is None else array.astype(dtype, copy=False)
 
-    def read(self, index: Any = ..., out: Any = None, *, threads: int | None = None) -> Array:
+    def read(self, index: Any = ..., out: Out = None, *, threads: int | None = None) -> Array:
         """Compute ``self[index]`` as an array, in new memory or in `out`.
 
         Parameters

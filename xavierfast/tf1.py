@@ -10,20 +10,20 @@ The distributions are those of TensorFlow, except where these were wrong:
   and the paper have sqrt(2 / (in + out)).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import prod
-from typing import Any
+from typing import Any, Literal
 
-from ._core.dtypes import resolve_dtype
+from ._core.dtypes import DTypeLike, resolve_dtype
 from ._core.fill import Array
 from ._core.stream import Seed, resolve_seed
-from ._core.validation import check_shape
+from ._core.validation import Shape, check_shape
 from .table import Table
 
 __all__ = ["variance_scaling_initializer", "xavier_initializer"]
 
 
-def xavier_initializer(uniform: bool = True, seed: Seed = None, dtype: Any = "float32") -> Callable[..., Array]:
+def xavier_initializer(uniform: bool = True, seed: Seed = None, dtype: DTypeLike = "float32") -> Callable[..., Array]:
     """``tf.contrib.layers.xavier_initializer``: :func:`variance_scaling_initializer` with factor 1 and "FAN_AVG".
 
     Examples
@@ -36,8 +36,9 @@ def xavier_initializer(uniform: bool = True, seed: Seed = None, dtype: Any = "fl
 
 
 def variance_scaling_initializer(
-    factor: float = 2.0, mode: str = "FAN_IN", uniform: bool = False, seed: Seed = None, dtype: Any = "float32"
-) -> Callable[..., Array]:
+    factor: float = 2.0, mode: Literal["FAN_IN", "FAN_OUT", "FAN_AVG"] = "FAN_IN", uniform: bool = False,
+    seed: Seed = None, dtype: DTypeLike = "float32",
+) -> Callable[..., Array]:  # fmt: skip
     """``tf.contrib.layers.variance_scaling_initializer``: values of mean 0 and variance factor / n.
 
     Parameters
@@ -82,7 +83,7 @@ def variance_scaling_initializer(
     default = resolve_dtype(dtype).name
     Table((1, 1), "variance_scaling", seed=0, **drawn)  # raises errors here, where the arguments are given
 
-    def initializer(shape: Sequence[int], dtype: Any = None, partition_info: Any = None) -> Array:
+    def initializer(shape: Shape, dtype: DTypeLike | None = None, partition_info: Any = None) -> Array:
         sizes = check_shape(shape)
         whole = sizes if partition_info is None else check_shape(partition_info.full_shape)
         n = max(1, prod(whole)) if len(whole) < 2 else None

@@ -43,7 +43,7 @@ class DType:
     round to 0.
     """
 
-    name: str
+    name: DTypeName
     code: int
     itemsize: int
     written: NumPyDType
@@ -102,13 +102,13 @@ class DType:
         return -self.at_most(-end)
 
 
-def _native(code: int, name: str) -> DType:
+def _native(code: int, name: DTypeName) -> DType:
     written: NumPyDType = np.dtype(name)
     return DType(name, code, written.itemsize, written, is_native=True, is_complex=written.kind == "c")
 
 
 # The real formats of ml_dtypes that have a zero and a sign.
-_SMALL = (
+_SMALL: tuple[DTypeName, ...] = (
     "float8_e3m4", "float8_e4m3", "float8_e4m3b11fnuz", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2",
     "float8_e5m2fnuz", "float6_e2m3fn", "float6_e3m2fn", "float4_e2m1fn",
 )  # fmt: skip

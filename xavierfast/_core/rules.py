@@ -10,7 +10,7 @@ from functools import lru_cache
 from math import isnan, sqrt
 from numbers import Complex, Real
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypedDict, get_args
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from .. import kernels
 from .distributions import Constant, Distribution, Normal, RandomConstant, TruncatedNormal, Uniform, UniformRange
 from .validation import check_number
 
-__all__ = ["RULES", "Fans", "InitName", "Rule", "resolve_rule"]
+__all__ = ["RULES", "SQRT_2", "Fans", "InitName", "Kind", "Mode", "Parameters", "Rule", "resolve_rule"]
 
 InitName = Literal[
     "xavier_uniform", "xavier_normal", "xavier_truncated_normal", "glorot_uniform", "glorot_normal",
@@ -27,8 +27,27 @@ InitName = Literal[
     "uniform", "normal", "truncated_normal", "constant", "zeros", "random_constant",
 ]  # fmt: skip
 
-KINDS = ("uniform", "normal", "truncated_normal")
-MODES: Mapping[str, Callable[[int, int], float]] = {
+Kind = Literal["uniform", "normal", "truncated_normal"]
+Mode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
+
+
+class Parameters(TypedDict, total=False):
+    """The parameters of all initialisers; each takes some of them."""
+
+    gain: float
+    scale: float
+    mode: Mode
+    distribution: Kind
+    bound: float | None
+    low: float | None
+    high: float | None
+    mean: float
+    std: float
+    value: complex
+
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+MODES: Mapping[Mode, Callable[[int, int], float]] = {
     "fan_in": lambda fan_in, fan_out: fan_in,
     "fan_out": lambda fan_in, fan_out: fan_out,
     "fan_avg": lambda fan_in, fan_out: (fan_in + fan_out) / 2,
@@ -58,7 +77,7 @@ class Rule(NamedTuple):
     A rule that `uses_fans` passes them to `distribution` as the first argument.
     """
 
-    name: str
+    name: InitName
     defaults: Mapping[str, Any]
     distribution: Callable[..., Distribution]
     uses_fans: bool = False
@@ -92,7 +111,7 @@ def _of_fans(name: str, fans: Fans, *parameters: Any) -> Distribution:
     return distribution
 
 
-def _scaled(kind: str, gain: float, mode: str, fans: Fans) -> Distribution:
+def _scaled(kind: str, gain: float, mode: Mode, fans: Fans) -> Distribution:
     """The distribution with standard deviation gain / sqrt(n), where n is the fan that `mode` names."""
     if not isinstance(mode, str) or mode not in MODES:
         raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
@@ -112,7 +131,7 @@ def _scaled(kind: str, gain: float, mode: str, fans: Fans) -> Distribution:
     )
 
 
-def _variance_scaling(fans: Fans, scale: float, mode: str, distribution: str) -> Distribution:
+def _variance_scaling(fans: Fans, scale: float, mode: Mode, distribution: Kind) -> Distribution:
     return _scaled(distribution, sqrt(check_number("scale", scale)), mode, fans)
 
 
@@ -153,7 +172,7 @@ def _constant(value: complex) -> Distribution:
 def _rules() -> dict[str, Rule]:
     rules = {}
 
-    def add(name: str, distribution: Callable[..., Distribution], uses_fans: bool = False, /, **defaults: Any) -> None:
+    def add(name: Any, distribution: Callable[..., Distribution], uses_fans: bool = False, /, **defaults: Any) -> None:
         rules[name] = Rule(name, defaults, distribution, uses_fans)
 
     for kind in KINDS:

@@ -16,7 +16,7 @@ import hashlib
 import operator
 import secrets
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
@@ -27,7 +27,14 @@ STREAM_VERSION = 1
 PERSON = b"xavierfast v1"
 
 if TYPE_CHECKING:
-    Seed = int | Sequence[int] | np.ndarray[Any, Any] | np.random.SeedSequence | np.random.Generator | None
+    Seed = (
+        SupportsIndex
+        | Sequence[SupportsIndex]
+        | np.ndarray[Any, Any]
+        | np.random.SeedSequence
+        | np.random.Generator
+        | None
+    )
 else:
     Seed = object  # numpy.random is slow to import, and a caller with a Generator has imported it
 

@@ -5,9 +5,10 @@ wrong kind of argument, a ValueError for a wrong value, and is raised before any
 """
 
 import operator
+from collections.abc import Sequence
 from math import inf, isfinite
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
@@ -15,11 +16,22 @@ from .dtypes import DTYPES, NATIVE, DType
 from .threads import default_threads
 
 if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer  # the standard library itself names buffers only from Python 3.12 on
+
     from .fill import Array
 
-__all__ = ["MAX_AXES", "check_count", "check_number", "check_out", "check_shape", "check_threads", "dtype_of_out"]
+    Out = np.ndarray[Any, Any] | WriteableBuffer | None
+else:
+    Out = object
+
+__all__ = [
+    "MAX_AXES", "Out", "Shape", "check_count", "check_number", "check_out", "check_shape", "check_threads",
+    "dtype_of_out",
+]  # fmt: skip
 
 MAX_AXES = 64  # as in NumPy
+
+Shape = SupportsIndex | Sequence[SupportsIndex]
 
 
 def check_shape(shape: Any) -> tuple[int, ...]:
@@ -27,7 +39,7 @@ def check_shape(shape: Any) -> tuple[int, ...]:
     if type(shape) is tuple and len(shape) <= MAX_AXES and all([type(size) is int and size >= 0 for size in shape]):
         return shape
     try:
-        sizes = tuple(shape) if hasattr(shape, "__iter__") and not isinstance(shape, str) else (shape,)
+        sizes: tuple[Any, ...] = tuple(shape) if hasattr(shape, "__iter__") and not isinstance(shape, str) else (shape,)
         checked = tuple(operator.index(size) for size in sizes)
     except TypeError:
         raise TypeError(f"shape must be a tuple of ints, got {shape!r}") from None

@@ -426,7 +426,9 @@ def compare(
     rules = SCHEMES if inits is None else inits
     if isinstance(rules, str) or not isinstance(rules, Iterable):
         raise TypeError(f"inits must be a list of initialisers, got {rules!r}: put it into one")
-    labelled = dict(rules) if isinstance(rules, Mapping) else {_check_rule(rule, {})[0]: rule for rule in rules}
+    labelled: dict[Any, Rule] = (
+        dict(rules) if isinstance(rules, Mapping) else {_check_rule(rule, {})[0]: rule for rule in rules}
+    )
     if not labelled:
         raise ValueError(f"inits must name at least one initialiser, got {inits!r}")
     keywords["seed"] = resolve_seed(keywords.get("seed", 0))
@@ -490,7 +492,7 @@ def suggest(
             best = (*found, scheme)
     if best[0] == inf:
         raise ValueError(f"activation must let signals and gradients through two layers or more, got {activation!r}")
-    parameters = best[2] | {"gain": round(2 ** best[1], 2)}
+    parameters: dict[str, Any] = best[2] | {"gain": round(2 ** best[1], 2)}
     init = parameters.pop("init")
     return Suggestion(init, parameters, propagate(widths, activation, init, batch=batch, seed=seed, **parameters))
 
@@ -647,7 +649,7 @@ def _check_inputs(inputs: Any, width: int) -> Array:
     try:
         array = np.asarray(inputs)
     except ValueError:  # rows of several lengths
-        array = np.empty(0, object)
+        array = np.empty((0, 0), object)
     if array.dtype.kind not in "biuf":
         raise TypeError(f"inputs must be an array of real numbers, got {type(inputs).__name__} of {array.dtype}")
     if array.ndim != 2 or array.shape[1] != width or not len(array):

@@ -22,7 +22,7 @@ PAGE = mmap.PAGESIZE
 MADV_HUGEPAGE = 14
 
 
-def dtype_of(tensor: Tensor) -> str:
+def dtype_of(tensor: Tensor) -> Any:
     return str(tensor.dtype).removeprefix("torch.")
 
 
