@@ -22,27 +22,27 @@ Rules = Mapping[str, Any] | Iterable[tuple[str, Any]]
 
 @overload
 def init(
-    tensors: Mapping[str, Any], rules: Rules, seed: Seed = 0, *, dtype: DTypeLike = "float32",
+    tensors: Mapping[str, Any], rules: Rules, seed: Seed = None, *, dtype: DTypeLike = "float32",
     lazy: Literal[False] = False, threads: int | None = None,
 ) -> dict[str, Array]: ...  # fmt: skip
 
 
 @overload
 def init(
-    tensors: Mapping[str, Any], rules: Rules, seed: Seed = 0, *, dtype: DTypeLike = "float32",
+    tensors: Mapping[str, Any], rules: Rules, seed: Seed = None, *, dtype: DTypeLike = "float32",
     lazy: Literal[True], threads: int | None = None,
 ) -> dict[str, Table]: ...  # fmt: skip
 
 
 @overload
 def init(
-    tensors: Mapping[str, Any], rules: Rules, seed: Seed = 0, *, dtype: DTypeLike = "float32",
+    tensors: Mapping[str, Any], rules: Rules, seed: Seed = None, *, dtype: DTypeLike = "float32",
     lazy: bool, threads: int | None = None,
 ) -> dict[str, Array] | dict[str, Table]: ...  # fmt: skip
 
 
 def init(
-    tensors: Mapping[str, Any], rules: Rules, seed: Seed = 0, *, dtype: DTypeLike = "float32", lazy: bool = False,
+    tensors: Mapping[str, Any], rules: Rules, seed: Seed = None, *, dtype: DTypeLike = "float32", lazy: bool = False,
     threads: int | None = None,
 ) -> dict[str, Array] | dict[str, Table]:  # fmt: skip
     """Initial weights for all tensors of a model, each by the first rule whose pattern matches the tensor's name.
@@ -61,7 +61,8 @@ def init(
         initialiser, its function, or a dict with either as "init" and with its parameters, layout, groups, fans or
         dtype: ``{"init": "normal", "std": 0.02}``.
     seed
-        As in :func:`xavier_uniform`.
+        As in :func:`xavier_uniform`. None takes 256 bits of the operating system's entropy once, for all tensors: the
+        Tables of ``lazy=True`` have them as their `seed`, and the logger "xavierfast" reports them at the level INFO.
     dtype : str or NumPy dtype
         The dtype of new arrays, unless a rule or a dict gives another.
     lazy : bool
@@ -96,7 +97,11 @@ def init(
     if threads is not None:
         threads = check_count("threads", threads)
     pairs = check_rules(rules)
-    seed = resolve_seed(seed)
+    resolved = resolve_seed(seed)
+    if seed is None:
+        from logging import getLogger  # its import takes 4 ms, and only calls without a seed need it
+
+        getLogger("xavierfast").info("init takes the seed %#x", resolved)
     used: set[str] = set()
     tables: dict[str, Table] = {}
     arrays: dict[str, Array] = {}
@@ -118,7 +123,7 @@ def init(
                 keywords |= rule
             keywords |= own
             shape: Any = keywords.pop("shape") if own else target.shape if is_array else target
-            tables[name] = Table(shape, **keywords, seed=seed, name=name)
+            tables[name] = Table(shape, **keywords, seed=resolved, name=name)
             if is_array:
                 arrays[name] = check_out(target, resolve_dtype(target.dtype), None)
         except (TypeError, ValueError, ImportError) as error:

@@ -347,8 +347,8 @@ def propagate(
     batch : int
         At least 1; without effect if `inputs` are given.
     seed
-        As in :func:`xavier_uniform`: the weights of layer i are
-        ``Table((widths[i - 1], widths[i]), init, seed=seed, name=f"layer {i}")``.
+        As in :func:`xavier_uniform`, but 0 by default, so that a measurement can be repeated. The weights of layer i
+        are ``Table((widths[i - 1], widths[i]), init, seed=seed, name=f"layer {i}")``.
     jacobian : bool
         Whether to compute the mean singular values of the layers' Jacobians, which takes most of the time.
     **parameters
