@@ -104,7 +104,7 @@ X = np.full((4, 6), 7, np.float32)
         ({"a": X}, {"*": {"init": "normal", "seed": 1}}, {}, ValueError, "must not give the seed"),
         ({"a": X}, {"*": {"init": "normal", "sdt": 1}}, {}, TypeError, "unexpected keyword argument 'sdt'"),
         ({"a": X}, ["*"], {}, TypeError, "pairs of a pattern and a rule"),
-        ({"a": X, 5: (3, 3)}, {"*": "normal"}, {}, TypeError, "names must be str, got 5"),
+        ({"a": X, 5: (3, 3)}, {"*": "normal"}, {}, TypeError, "names of tensors must be str, got 5"),
         ({"a": X}, {"*": "normal"}, {"seed": -1}, ValueError, "seed must not be negative"),
         ({"a": X}, {"*": "normal"}, {"threads": 0}, ValueError, "threads must be at least 1"),
         ({"a": X}, {"*": "normal"}, {"lazy": True}, ValueError, "lazy=True gives Tables"),

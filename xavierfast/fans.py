@@ -67,7 +67,7 @@ def fans(shape: Sequence[SupportsIndex], layout: str | None = None, groups: int 
     (9, 9)
     """
     if layout is not None and not isinstance(layout, str):
-        raise TypeError(f"layout must be a str with a letter for each axis, such as 'oihw', got {layout!r}")
+        raise TypeError(f"layout must be a str with a letter for each axis, such as 'oihw', got {layout!r:.80}")
     if type(groups) is not int or groups < 1:
         groups = check_count("groups", groups)
     return _fans(check_shape(shape), layout, groups)

@@ -512,14 +512,16 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
 
     Raises
     ------
-    ValueError
-        For an unknown nonlinearity.
+    TypeError, ValueError
+        For an unknown nonlinearity, and for a slope that is not a finite number.
 
     Examples
     --------
     >>> calculate_gain("leaky_relu", 0.2)
     1.3867504905630728
     """
+    if not isinstance(nonlinearity, str):
+        raise TypeError(f"nonlinearity must be a str, such as 'relu', got {nonlinearity!r:.80}")
     if nonlinearity == "leaky_relu":
         slope = 0.01 if param is None else check_number("param", param, negative=True)
         return kernels.in_default_fp_environment(lambda: sqrt(2 / (1 + slope * slope)))

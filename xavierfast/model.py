@@ -94,6 +94,8 @@ def init(
         raise TypeError(
             f"tensors must be a mapping of names to shapes, dicts, arrays or Tables, got {type(tensors).__name__}"
         )
+    if not isinstance(lazy, (bool, np.bool_)):
+        raise TypeError(f"lazy must be True or False, got {type(lazy).__name__}")
     if threads is not None:
         threads = check_count("threads", threads)
     pairs = check_rules(rules)
@@ -106,11 +108,18 @@ def init(
     tables: dict[str, Table] = {}
     arrays: dict[str, Array] = {}
     for name, target in tensors.items():
+        if not isinstance(name, str):
+            raise TypeError(f"names of tensors must be str, got {name!r:.80}")
         try:
             if isinstance(target, Table):
                 tables[name] = target
                 continue
             is_array = isinstance(target, np.ndarray)
+            if hasattr(target, "shape") and not isinstance(target, (np.ndarray, np.generic)):
+                raise TypeError(
+                    f"tensors must be given as shapes, dicts, NumPy arrays or Tables, got {type(target).__name__}: "
+                    "pass its shape, or pass a PyTorch module to xavierfast.torch.init_"
+                )
             own = _check_own(target) if isinstance(target, Mapping) else {}
             keywords: dict[str, Any] = {"dtype": target.dtype if is_array else dtype}
             if "init" not in own:
@@ -142,15 +151,19 @@ def init(
 
 def check_rules(rules: Any) -> list[tuple[str, dict[str, Any]]]:
     """The rules as pairs of a pattern and the arguments of a Table."""
-    items = list(rules.items() if isinstance(rules, Mapping) else rules)
+    try:
+        items = list(rules.items() if isinstance(rules, Mapping) else rules)
+    except TypeError:
+        items = [rules]
     pairs = []
     for item in items:
         if not (isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str)):
-            raise TypeError(f"rules must be a mapping or pairs of a pattern and a rule, got {item!r}")
+            raise TypeError(f"rules must be a mapping or pairs of a pattern and a rule, got {item!r:.80}")
         pattern, rule = item
         keywords = dict(rule) if isinstance(rule, Mapping) else {"init": rule}
         if "init" not in keywords:
             raise ValueError(f"a rule must name its initialiser as 'init', got {rule!r} for {pattern!r}")
+        _check_keys(keywords)
         for reserved in ("shape", "seed", "name"):
             if reserved in keywords:
                 raise ValueError(f"a rule must not give the {reserved}, got {rule!r} for {pattern!r}")
@@ -161,12 +174,17 @@ def check_rules(rules: Any) -> list[tuple[str, dict[str, Any]]]:
 def _check_own(target: Mapping[str, Any]) -> dict[str, Any]:
     if "shape" not in target or "seed" in target or "name" in target:
         raise ValueError(f"a tensor's dict must give its shape, and neither seed nor name, got {target!r}")
+    _check_keys(target)
     return dict(target)
 
 
-def first_match(name: Any, pairs: list[tuple[str, dict[str, Any]]]) -> tuple[str, dict[str, Any]] | None:
-    if not isinstance(name, str):
-        raise TypeError(f"names must be str, got {name!r}")
+def _check_keys(keywords: Mapping[Any, Any]) -> None:
+    for key in keywords:
+        if not isinstance(key, str):
+            raise TypeError(f"the parameters of an initialiser must have names that are str, got {key!r:.80}")
+
+
+def first_match(name: str, pairs: list[tuple[str, dict[str, Any]]]) -> tuple[str, dict[str, Any]] | None:
     return next((pair for pair in pairs if fnmatchcase(name, pair[0])), None)
 
 

@@ -94,6 +94,8 @@ class Table:
         kind = resolve_dtype(dtype)
         if math.prod(whole) * kind.itemsize >= 1 << 63:
             raise ValueError(f"an array must have less than 2**63 bytes, got the shape {whole!r} of {kind.name}")
+        if type(groups) is not int:
+            groups = check_count("groups", groups)
         given = layout is not None or groups != 1 or fan_in is not None or fan_out is not None
         fan = _resolve_fans(whole, layout, groups, fan_in, fan_out) if rule.uses_fans or given else None
         self._seed = resolve_seed(seed)
@@ -199,14 +201,20 @@ class Table:
         return self._distribution.std(self._sampler.dtype)
 
     def density(self, x: Any) -> Any:
-        """The probability density at `x`; None if all values are equal, and for complex values.
+        """The probability density at a number `x`, or at each number of an array.
+
+        The result is None if all values are equal, and for complex values.
 
         Examples
         --------
         >>> Table((4, 4), "uniform", bound=0.5, seed=0).density([0.0, 0.25, 0.75])
         array([1., 1., 0.])
         """
-        return None if self._sampler.dtype.is_complex else self._distribution.density(np.asarray(x, float))
+        try:
+            numbers = np.asarray(x, float)
+        except (TypeError, ValueError, OverflowError):
+            raise TypeError(f"x must be a number or an array of numbers, got {type(x).__name__}") from None
+        return None if self._sampler.dtype.is_complex else self._distribution.density(numbers)
 
     @property
     def init(self) -> InitName:

@@ -14,10 +14,12 @@ from collections.abc import Callable
 from math import prod
 from typing import Any, Literal
 
+import numpy as np
+
 from ._core.dtypes import DTypeLike, resolve_dtype
 from ._core.fill import Array
 from ._core.stream import Seed, resolve_seed
-from ._core.validation import Shape, check_shape
+from ._core.validation import Shape, check_number, check_shape
 from .table import Table
 
 __all__ = ["variance_scaling_initializer", "xavier_initializer"]
@@ -72,11 +74,13 @@ def variance_scaling_initializer(
     >>> weights.std().round(3), bool(abs(weights).max() <= 2 * 0.1 / 0.8796)
     (np.float32(0.1), True)
     """
-    if mode not in ("FAN_IN", "FAN_OUT", "FAN_AVG"):
-        raise ValueError(f"mode must be 'FAN_IN', 'FAN_OUT' or 'FAN_AVG', got {mode!r}")
+    if not isinstance(mode, str) or mode not in ("FAN_IN", "FAN_OUT", "FAN_AVG"):
+        raise ValueError(f"mode must be 'FAN_IN', 'FAN_OUT' or 'FAN_AVG', got {mode!r:.80}")
+    if not isinstance(uniform, (bool, np.bool_)):
+        raise TypeError(f"uniform must be True or False, got {uniform!r:.80}")
     fixed = None if seed is None else resolve_seed(seed)
     drawn: dict[str, Any] = {
-        "scale": factor,
+        "scale": check_number("factor", factor),
         "mode": mode.lower(),
         "distribution": "uniform" if uniform else "truncated_normal",
     }
@@ -84,8 +88,13 @@ def variance_scaling_initializer(
     Table((1, 1), "variance_scaling", seed=0, **drawn)  # raises errors here, where the arguments are given
 
     def initializer(shape: Shape, dtype: DTypeLike | None = None, partition_info: Any = None) -> Array:
-        sizes = check_shape(shape)
-        whole = sizes if partition_info is None else check_shape(partition_info.full_shape)
+        sizes = whole = check_shape(shape)
+        if partition_info is not None:
+            if not (hasattr(partition_info, "full_shape") and hasattr(partition_info, "var_offset")):
+                raise TypeError(
+                    f"partition_info must have full_shape and var_offset, got {type(partition_info).__name__}"
+                )
+            whole = check_shape(partition_info.full_shape)
         n = max(1, prod(whole)) if len(whole) < 2 else None
         kind = default if dtype is None else dtype
         table = Table(whole, "variance_scaling", seed=fixed, dtype=kind, fan_in=n, fan_out=n, **drawn)

@@ -248,16 +248,23 @@ def _weights(widths: Sequence[int], seed: Any, keywords: Mapping[str, Any]) -> l
     return [table.read() for table in tables]
 
 
+def _apply(function: Function, x: Array) -> Array:
+    y = np.asarray(function(x))
+    if y.dtype.kind not in "biuf" or y.shape != x.shape:
+        raise ValueError(
+            "activation must be functions that give an array of real numbers of the shape that they get, "
+            f"got {y.dtype} of the shape {y.shape} for {x.shape}"
+        )
+    return y.astype(x.dtype, copy=False)
+
+
 def _run(inputs: Array, weights: Sequence[Array], f: Function, slope_of: Function, gradient: Array) -> list[Trace]:
-    steepest = float(np.nanmax(abs(slope_of(GRID))))
+    steepest = float(np.nanmax(abs(_apply(slope_of, GRID))))
     outputs, slopes, traces = [inputs], [], []
     for weight in weights:
         s = outputs[-1] @ weight
-        outputs.append(np.asarray(f(s), s.dtype))
-        slopes.append(np.asarray(slope_of(s), s.dtype))
-        if not outputs[-1].shape == slopes[-1].shape == s.shape:
-            raise ValueError(f"activation must be functions that keep a shape, got {outputs[-1].shape} and "
-                             f"{slopes[-1].shape} for {s.shape}")  # fmt: skip
+        outputs.append(_apply(f, s))
+        slopes.append(_apply(slope_of, s))
     for k in reversed(range(len(weights))):
         gradient = gradient * slopes[k]
         weight_gradient = outputs[k].T @ gradient / len(inputs)
@@ -374,6 +381,8 @@ def propagate(
     old_heuristic  0.6 0.5 0.5
     xavier_uniform 0.8 0.8 0.8
     """
+    if not isinstance(jacobian, (bool, np.bool_)):
+        raise TypeError(f"jacobian must be True or False, got {jacobian!r:.80}")
     widths, (label, f, slope_of) = _check_widths(widths), _check_activation(activation)
     title, keywords = _check_rule(init, parameters)
     seed = resolve_seed(seed)
@@ -424,8 +433,8 @@ def compare(
     {'zeros': [1, 1], 'random_constant': [1, 1], 'xavier_normal': [100, 100]}
     """
     rules = SCHEMES if inits is None else inits
-    if isinstance(rules, str) or not isinstance(rules, Iterable):
-        raise TypeError(f"inits must be a list of initialisers, got {rules!r}: put it into one")
+    if isinstance(rules, str) or not isinstance(rules, Iterable) or isinstance(rules, np.ndarray):
+        raise TypeError(f"inits must be a list of initialisers, got {rules!r:.80}: put it into one")
     labelled: dict[Any, Rule] = (
         dict(rules) if isinstance(rules, Mapping) else {_check_rule(rule, {})[0]: rule for rule in rules}
     )
@@ -467,6 +476,8 @@ def suggest(
     ('xavier_uniform', 1.4)
     """
     widths, (_, f, slope_of), seed = _check_widths(widths), _check_activation(activation), resolve_seed(seed)
+    if len(widths) < 3:
+        raise ValueError(f"widths must be three ints or more, got {widths!r}: signals change from layer to layer")
     x = Table((check_count("batch", batch), widths[0]), "normal", seed=seed, name="inputs").read()
     gradient = Table((batch, widths[-1]), "normal", seed=seed, name="gradient").read()
     schemes: list[dict[str, Any]] = [{"init": "xavier_uniform"}]
@@ -586,7 +597,7 @@ def parse_layers(text: str) -> tuple[int, ...]:
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If the text is not of this form, or asks for too many layers.
 
     Examples
@@ -594,6 +605,8 @@ def parse_layers(text: str) -> tuple[int, ...]:
     >>> parse_layers("784,512x3,10"), parse_layers("100x2")
     ((784, 512, 512, 512, 10), (100, 100, 100))
     """
+    if not isinstance(text, str):
+        raise TypeError(f"layers must be a str, such as '1000x5' or '784,512x3,10', got {text!r:.80}")
     widths: list[int] = []
     most = 100_000  # layers
     parts = text.split(",")
@@ -611,11 +624,16 @@ def parse_layers(text: str) -> tuple[int, ...]:
 
 
 def _check_widths(widths: Any) -> tuple[int, ...]:
-    if isinstance(widths, (str, bytes)) or not isinstance(widths, Iterable):
-        raise TypeError(f"widths must be a sequence of ints, got {widths!r}: the inputs' width, then one a layer")
-    checked = tuple(check_count("each of widths", width) for width in widths)
+    way = "give the width of the inputs, then that of each layer"
+    try:
+        given = None if isinstance(widths, (str, bytes)) else tuple(widths)
+    except TypeError:
+        given = None
+    if given is None:
+        raise TypeError(f"widths must be a sequence of ints, got {widths!r:.80}: {way}")
+    checked = tuple(check_count("each of widths", width) for width in given)
     if len(checked) < 2:
-        raise ValueError(f"widths must be two ints or more, got {widths!r}: the inputs' width, then one a layer")
+        raise ValueError(f"widths must be two ints or more, got {widths!r}: {way}")
     return checked
 
 
@@ -626,7 +644,7 @@ def _check_activation(activation: Any) -> tuple[str, Function, Function]:
             raise ValueError(f"activation must be one of {known}, or a pair of functions, got {activation!r}")
         return activation, *ACTIVATIONS[activation]
     if not (isinstance(activation, tuple) and len(activation) == 2 and all(map(callable, activation))):
-        raise TypeError(f"activation must be a name or a pair of functions (f, f'), got {activation!r}")
+        raise TypeError(f"activation must be a name or a pair of functions (f, f'), got {activation!r:.80}")
     return getattr(activation[0], "__name__", "f"), *activation
 
 
