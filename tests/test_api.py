@@ -1,4 +1,4 @@
-"""Tier 4: the API: scales, aliases, signatures, seeds; and bad input, which is refused before anything is written."""
+"""The API: scales, aliases, signatures and seeds, and bad input, which is refused before anything is written."""
 
 import inspect
 import traceback
@@ -287,7 +287,7 @@ def test_out_refused(out, error, message):
 
 
 def test_the_dtype_is_that_of_out():
-    """A dtype that is given must be that of `out`; without one `out` decides."""
+    """A given dtype must be that of `out`; without a given dtype, that of `out` is used."""
     for dtype in ("float64", "float16", "complex64"):
         out = np.zeros((6, 4), dtype)
         assert xf.xavier_uniform(out=out, seed=0) is out
@@ -357,7 +357,7 @@ def test_bfloat16_needs_ml_dtypes(monkeypatch):
 
 
 def test_defaults():
-    """They are part of what a call without them means."""
+    """A change of a default would change the values of the calls that rely on it."""
     scaled = {"gain": 1.0, "mode": "fan_in"}
     own = {
         "uniform": {"bound": None, "low": None, "high": None}, "normal": {"mean": 0.0, "std": 1.0},

@@ -64,8 +64,8 @@ def test_without_a_seed(caplog):
     shapes = {"a": (3, 4), "b": (3, 4)}
     with caplog.at_level("INFO", "xavierfast"):
         weights = xf.init(shapes, rules)
-        xf.init(shapes, rules, seed=7)  # of which nothing is to be reported
-    assert type(weights) is dict  # which JAX maps over
+        xf.init(shapes, rules, seed=7)  # reports nothing
+    assert type(weights) is dict  # JAX does not map over subclasses
     (message,) = caplog.messages
     seed = int(message.removeprefix("init takes the seed "), 16)
     assert all((array == weights[name]).all() for name, array in xf.init(shapes, rules, seed).items())
@@ -182,7 +182,7 @@ def test_what_shares_memory(pair):
 
 
 def test_a_table_among_others():
-    """It is taken as it is, and what follows it is made all the same."""
+    """A Table is taken as it is, and the tensors after it are made as usual."""
     table = xf.Table((3, 4), seed=9)
     result = xf.init({"a": table, "b": (3, 4), "c": table}, {"*": "zeros"}, seed=0, lazy=True)
     assert result == {"a": table, "b": xf.Table((3, 4), "zeros", seed=0, name="b"), "c": table}

@@ -5,6 +5,9 @@ the key are the seed::
 
     jax.random.key(7)  ->  key_data [0, 7]  ->  xavierfast.xavier_uniform(shape, seed=[0, 7])
 
+**As in JAX, two calls with one key give the same numbers, so give each tensor a key of its own**, by
+``jax.random.split`` or ``fold_in``.
+
 Each part of an array is computed into new memory that is aligned as XLA requires: on the CPU the array takes that
 memory over, elsewhere it is copied to the device. Only the local shards of a sharded array are computed. Under ``jit``,
 ``vmap`` and ``eval_shape``, where a key has no value yet, the call becomes a ``jax.pure_callback`` to the same code,
@@ -243,7 +246,8 @@ def variance_scaling(
     -------
     callable
         ``init(key, shape, dtype=dtype, out_sharding=None)``, which returns a ``jax.Array``. The key comes from
-        ``jax.random.key`` or ``PRNGKey``; `out_sharding` is like the sharding of :func:`make_array`.
+        ``jax.random.key`` or ``PRNGKey``, and calls with one key give the same numbers; `out_sharding` is like the
+        sharding of :func:`make_array`.
 
     Raises
     ------

@@ -44,8 +44,8 @@ class Table:
     init : str
         The name of an initialiser, such as "xavier_uniform" or "normal".
     seed, name, dtype, layout, groups, fan_in, fan_out
-        As in :func:`xavier_uniform`. A seed of None takes 256 bits from the operating system, which the attribute
-        `seed` then holds.
+        As in :func:`xavier_uniform`. **Two Tables without names under one seed hold the same numbers.** A seed of None
+        takes 256 bits from the operating system, which the attribute `seed` then holds.
     **parameters
         The initialiser's own parameters: gain, std, bound, ...
 

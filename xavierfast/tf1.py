@@ -54,8 +54,8 @@ def variance_scaling_initializer(
         Whether to draw from the uniform on +-sqrt(3 * factor / n), or from a normal that is cut at two standard
         deviations and widened by 1 / 0.8796.
     seed, dtype
-        As in :func:`xavierfast.xavier_uniform`. With a seed, all calls for one shape give the same values; with None,
-        each call gives other values, as in TensorFlow.
+        As in :func:`xavierfast.xavier_uniform`. **With a seed, all calls give the same numbers**, scaled for their
+        shapes, since tensors have no names here; with None, each call gives other values, as in TensorFlow.
 
     Returns
     -------

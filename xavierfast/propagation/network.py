@@ -426,7 +426,7 @@ def compare(
 
     Examples
     --------
-    Zeros, and one value for all weights, leave the neurons of a layer alike.
+    Zeros, and one value for all weights, leave all neurons of a layer alike.
 
     >>> compared = compare([100, 100, 100], "sigmoid", ["zeros", "random_constant", "xavier_normal"])
     >>> {init: [layer.distinct for layer in report.layers] for init, report in compared.reports.items()}
@@ -465,7 +465,7 @@ def suggest(
     Raises
     ------
     TypeError, ValueError
-        As in :func:`propagate`, and if no gain lets signals and gradients through.
+        As in :func:`propagate`, for fewer than two layers, and if no gain lets signals and gradients through.
 
     Examples
     --------
