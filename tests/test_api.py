@@ -432,7 +432,8 @@ def test_scales_at_the_edges(ml_dtypes, dtype, smallest, largest):
 ODD = [
     None, "abc", "\ud800", b"ab", ["a", "b"], [], [[1], [2, 3]], {"a": 1}, {1, 2}, len, int, object(), nan, inf, 1j,
     2.5, -3, True, np.True_, np.float32(3), np.datetime64("2020"), Fraction(1, 3), ..., slice(1), range(3),
-    xf.Table(3, "zeros", seed=0), xf.xavier_uniform, memoryview(b"ab"), iter([1, 2]),
+    xf.Table(3, "zeros", seed=0), xf.xavier_uniform, memoryview(b"ab"), iter([1, 2]), -(10**400), np.arange(5000.0),
+    np.array(3.5), np.array([None, "a"]), np.eye(2), np.zeros(2, [("a", "f4")]), np.ma.array([1, 2], mask=[0, 1]),
 ]  # fmt: skip
 TABLE = xf.Table((4, 3), seed=0)
 
@@ -483,6 +484,7 @@ def test_odd_arguments(parameter, call):
             assert package in Path(last.filename).parents, f"{type(value).__name__}: {error!r}"
             assert last.line.startswith("raise "), f"{type(value).__name__}: {error!r}"
             assert parameter.removesuffix("s") in str(error), error
+            assert len(str(error)) < 700, error  # the longest list all initialisers
 
 
 def test_errors_print_no_tensors():
@@ -493,6 +495,18 @@ def test_errors_print_no_tensors():
             xf.init(tensors, {"*": "zeros"})
     with pytest.raises(TypeError, match=r"^tensors must be given as .* got Parameter: .* xavierfast.torch.init_\n"):
         xf.init(dict(module.named_parameters()), {"*": "zeros"})
+    for call in (xf.zeros, xf.Table, xf.xavier_uniform, xf.fans):
+        with pytest.raises(
+            TypeError, match=r"^shape must be .* got .* Parameter: use the functions of xavierfast\.torch$"
+        ):
+            call(module.weight)
+    with pytest.raises(TypeError, match=r"^shape must be .* got .* ndarray: pass an array to fill as out=$"):
+        xf.xavier_uniform(np.zeros((30, 20), np.float32))
+    for parameter in ("seed", "name", "gain", "groups", "fan_in", "threads"):
+        with pytest.raises(TypeError, match=rf"^{parameter} must be .*got an object of type Parameter$"):
+            xf.xavier_uniform((3, 4), **{parameter: module.weight})
+    with pytest.raises(IndexError, match=r"valid indices, got an object of type Parameter$"):
+        TABLE[module.weight]
     for call in (xf.zeros, TABLE.read):
         with pytest.raises(TypeError, match=r"^out must be .*, got Parameter: use the functions of xavierfast\.torch$"):
             call(out=module.weight)

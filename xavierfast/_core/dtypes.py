@@ -140,7 +140,7 @@ def resolve_dtype(dtype: Any) -> DType:
     except (TypeError, ValueError, OverflowError, SyntaxError):
         native = None
     if native is None or native.name not in DTYPES:
-        raise TypeError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+        raise TypeError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r:.80}")
     if not native.isnative:
         raise TypeError(f"dtype must have this machine's byte order, got {dtype!r}: fill a native array and convert it")
     return DTYPES[native.name]

@@ -8,7 +8,7 @@ LeCun, Bottou, Orr and Mueller (1998), "Efficient backprop", section 4.6.
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from math import isnan, sqrt
-from numbers import Complex, Real
+from numbers import Complex, Integral, Real
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypedDict, get_args
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import kernels
 from .distributions import Constant, Distribution, Normal, RandomConstant, TruncatedNormal, Uniform, UniformRange
-from .validation import check_number
+from .validation import check_number, shown
 
 __all__ = ["RULES", "SQRT_2", "Fans", "InitName", "Kind", "Mode", "Parameters", "Rule", "resolve_rule"]
 
@@ -89,8 +89,8 @@ class Rule(NamedTuple):
             unknown = next(name for name in given if name not in self.defaults)
             known = f"takes {', '.join(self.defaults)}" if self.defaults else "takes no parameters"
             raise TypeError(f"{self.name} {known}, got the unexpected keyword argument {unknown!r}")
-        if REQUIRED in complete.values():
-            missing = next(name for name, value in complete.items() if value is REQUIRED)
+        missing = next((name for name, value in complete.items() if value is REQUIRED), None)
+        if missing:
             raise TypeError(f"{self.name} needs {missing}=, which was not given")
         return complete
 
@@ -114,9 +114,9 @@ def _of_fans(name: str, fans: Fans, *parameters: Any) -> Distribution:
 def _scaled(kind: str, gain: float, mode: Mode, fans: Fans) -> Distribution:
     """The distribution with standard deviation gain / sqrt(n), where n is the fan that `mode` names."""
     if not isinstance(mode, str) or mode not in MODES:
-        raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
-    if kind not in KINDS:
-        raise ValueError(f"distribution must be one of {', '.join(KINDS)}, got {kind!r}")
+        raise ValueError(f"mode must be one of {', '.join(MODES)}, got {shown(mode)}")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise ValueError(f"distribution must be one of {', '.join(KINDS)}, got {shown(kind)}")
     n = MODES[mode](fans.fan_in, fans.fan_out)
     gain = check_number("gain", gain)
     if not n:  # only for a weight without elements: fans that are given are at least 1
@@ -139,7 +139,10 @@ def _uniform(bound: float | None, low: float | None, high: float | None) -> Dist
     if low is None and high is None:
         return Uniform(check_number("bound", 1.0 if bound is None else bound))
     if bound is not None or low is None or high is None:
-        raise TypeError(f"uniform takes bound, or low and high, got bound={bound!r}, low={low!r} and high={high!r}")
+        given = ", ".join(
+            f"{k}={shown(v)}" for k, v in (("bound", bound), ("low", low), ("high", high)) if v is not None
+        )
+        raise TypeError(f"uniform takes bound, or low and high, got {given}")
     first, last = check_number("low", low, negative=True), check_number("high", high, negative=True)
     if first > last:
         raise ValueError(f"low must be at most high, got low={low!r} and high={high!r}")
@@ -153,8 +156,10 @@ def _normal(mean: float, std: float) -> Distribution:
 def _truncated_normal(mean: float, std: float, low: float, high: float) -> Distribution:
     for name, value in (("low", low), ("high", high)):
         if not isinstance(value, Real) or isinstance(value, (bool, np.bool_)):
-            raise TypeError(f"{name} must be a number, got {value!r}")
-        if isnan(value):
+            raise TypeError(f"{name} must be a number, got {shown(value)}")
+        if isinstance(value, Integral):
+            check_number(name, value, negative=True)  # which refuses ints that are too large for a float
+        elif isnan(value):
             raise ValueError(f"{name} must not be NaN, got {value!r}")
     if not low < high:
         raise ValueError(f"low must be less than high, got low={low!r} and high={high!r}")
@@ -198,5 +203,5 @@ def resolve_rule(init: Any) -> Rule:
     """The rule for the name of an initialiser, or for the function of that name."""
     name = getattr(init, "__name__", init)
     if not isinstance(name, str) or name not in RULES:
-        raise ValueError(f"init must be the name of an initialiser, {', '.join(RULES)}; got {init!r}")
+        raise ValueError(f"init must be the name of an initialiser, {', '.join(RULES)}; got {shown(init)}")
     return RULES[name]

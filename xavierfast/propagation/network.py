@@ -27,7 +27,7 @@ from .._core.fill import Array
 from .._core.recipe import to_json
 from .._core.rules import RULES
 from .._core.stream import Seed, resolve_seed
-from .._core.validation import check_count
+from .._core.validation import check_count, shown
 from ..model import Rule
 from ..table import Table
 from .plots import check_image_path, draw_reports
@@ -654,7 +654,7 @@ def _check_rule(init: Any, parameters: Mapping[str, Any]) -> tuple[str, dict[str
     keywords = {**(rule if isinstance(rule, Mapping) else {"init": rule}), **parameters}
     name = keywords["init"] = getattr(keywords.get("init"), "__name__", keywords.get("init"))
     if not isinstance(name, str) or name not in RULES:
-        raise ValueError(f"init must be one of old_heuristic, {', '.join(RULES)}; got {name!r}")
+        raise ValueError(f"init must be one of old_heuristic, {', '.join(RULES)}; got {shown(name)}")
     for reserved in ("shape", "seed", "name", "dtype"):
         if reserved in keywords:
             raise TypeError(f"parameters must be the initialiser's own, such as gain, got {reserved!r}: leave it out")
