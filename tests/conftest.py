@@ -12,9 +12,9 @@ import xavierfast
 from xavierfast import kernels
 from xavierfast.kernels import _cpu
 
-# In the background of a shell Ctrl-C is ignored, and what tests start would inherit that.
+# A shell makes its background processes ignore Ctrl-C, and the processes that tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-os.environ.setdefault("KERAS_BACKEND", "jax")  # Keras' own default, TensorFlow, may not be there
+os.environ.setdefault("KERAS_BACKEND", "jax")  # Keras's own default, TensorFlow, may not be installed
 # Continuous integration looks at the same examples each time; a developer's runs look for new ones.
 hypothesis.settings.register_profile("ci", derandomize=True)
 # For test_stateful.py, in minutes.

@@ -1,14 +1,20 @@
-"""Tier 4: the API: scales, aliases, signatures, seeds; and bad input, which is refused before anything is written."""
+"""The API: scales, aliases, signatures and seeds, and bad input, which is refused before anything is written."""
 
 import inspect
+import traceback
+from collections.abc import Callable
+from fractions import Fraction
 from math import inf, nan, sqrt
+from pathlib import Path
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
 
 import xavierfast as xf
 from xavierfast import initializers
-from xavierfast._core.rules import RULES
+from xavierfast._core.dtypes import DTYPES, DTypeName
+from xavierfast._core.rules import KINDS, MODES, RULES, InitName, Kind, Mode, Parameters
 
 FAN = (600, 400)  # fan_in, fan_out
 
@@ -133,6 +139,15 @@ def test_signature():
         ("shape", None), ("gain", 1.0), ("seed", None), ("name", ""), ("dtype", None), ("out", None), 
         ("layout", None), ("groups", 1), ("fan_in", None), ("fan_out", None), ("threads", None),
     ]  # fmt: skip
+
+
+def test_literals():
+    """The names that type checkers accept are those that calls accept."""
+    assert set(get_args(InitName)) == {*RULES}
+    assert set(get_args(DTypeName)) == {*DTYPES}
+    assert get_args(Mode) == tuple(MODES)
+    assert get_args(Kind) == KINDS
+    assert get_type_hints(Parameters).keys() == {name for rule in RULES.values() for name in rule.defaults}
 
 
 def test_public_names():
@@ -281,7 +296,7 @@ def test_out_refused(out, error, message):
 
 
 def test_the_dtype_is_that_of_out():
-    """A dtype that is given must be that of `out`; without one `out` decides."""
+    """A given dtype must be that of `out`; without a given dtype, that of `out` is used."""
     for dtype in ("float64", "float16", "complex64"):
         out = np.zeros((6, 4), dtype)
         assert xf.xavier_uniform(out=out, seed=0) is out
@@ -351,7 +366,7 @@ def test_bfloat16_needs_ml_dtypes(monkeypatch):
 
 
 def test_defaults():
-    """They are part of what a call without them means."""
+    """A change of a default would change the values of the calls that rely on it."""
     scaled = {"gain": 1.0, "mode": "fan_in"}
     own = {
         "uniform": {"bound": None, "low": None, "high": None}, "normal": {"mean": 0.0, "std": 1.0},
@@ -419,3 +434,90 @@ def test_scales_at_the_edges(ml_dtypes, dtype, smallest, largest):
             table("constant", value=-largest * (1 + 2.0**-52))
         with pytest.raises(ValueError, match=f"value must lie within the range of {dtype}"):
             table("constant", value=-1j * largest * (1 + 2.0**-52))
+
+
+# ---- arguments of every kind
+
+ODD = [
+    None, "abc", "\ud800", b"ab", ["a", "b"], [], [[1], [2, 3]], {"a": 1}, {1, 2}, len, int, object(), nan, inf, 1j,
+    2.5, -3, True, np.True_, np.float32(3), np.datetime64("2020"), Fraction(1, 3), ..., slice(1), range(3),
+    xf.Table(3, "zeros", seed=0), xf.xavier_uniform, memoryview(b"ab"), iter([1, 2]), -(10**400), np.arange(5000.0),
+    np.array(3.5), np.array([None, "a"]), np.eye(2), np.zeros(2, [("a", "f4")]), np.ma.array([1, 2], mask=[0, 1]),
+]  # fmt: skip
+TABLE = xf.Table((4, 3), seed=0)
+
+
+def public_calls():
+    """Each public function with each of its parameters, as a name, the parameter, and a function of its value."""
+    from xavierfast import propagation
+
+    def each(function: Callable, parameters, **given):
+        name = getattr(function, "__qualname__", "initializer")
+        for parameter in parameters:
+            yield pytest.param(
+                parameter, lambda value, p=parameter: function(**given | {p: value}), id=f"{name}-{parameter}"
+            )
+
+    for name in initializers.__all__:
+        function = getattr(xf, name)
+        if name == function.__name__ != "calculate_gain":  # not an alias
+            given = {"shape": (2, 3)} | ({"value": 1.0} if name == "constant" else {})
+            yield from each(function, inspect.signature(function).parameters, **given)
+    yield from each(xf.calculate_gain, ["nonlinearity", "param"], nonlinearity="leaky_relu")
+    yield from each(xf.fans, ["shape", "layout", "groups"], shape=(2, 3))
+    options = ["shape", "init", "seed", "name", "dtype", "layout", "groups", "fan_in", "fan_out", "scale", "mode"]
+    yield from each(xf.Table, [*options, "distribution"], shape=(2, 3), init="variance_scaling")
+    yield from each(TABLE.read, ["out", "threads"])
+    yield from each(TABLE.density, ["x"])
+    yield from each(xf.Table.from_recipe, ["recipe"])
+    parameters = ["tensors", "rules", "seed", "dtype", "lazy", "threads"]
+    yield from each(xf.init, parameters, tensors={"w": 3}, rules={"*": "zeros"})
+    yield from each(xf.xavier_initializer, ["uniform", "seed", "dtype"])
+    yield from each(xf.variance_scaling_initializer, ["factor", "mode", "uniform", "seed", "dtype"])
+    yield from each(xf.xavier_initializer(seed=0), ["shape", "dtype", "partition_info"], shape=(2, 3))
+    network = {"widths": [3, 4], "activation": "tanh"}
+    yield from each(propagation.propagate, [*network, "init", "inputs", "batch", "seed", "jacobian"], **network)
+    yield from each(propagation.compare, [*network, "inits", "seed"], **network)
+    yield from each(propagation.suggest, [*network, "batch", "seed"], **network | {"widths": [3, 4, 3], "batch": 2})
+
+
+@pytest.mark.parametrize(("parameter", "call"), list(public_calls()))
+def test_odd_arguments(parameter, call):
+    """Whatever an argument is, a call works, or the package raises an error that names the argument."""
+    package = Path(xf.__file__).parent
+    for value in ODD:
+        try:
+            call(value)
+        except (TypeError, ValueError) as error:
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            assert package in Path(last.filename).parents, f"{type(value).__name__}: {error!r}"
+            assert last.line.startswith("raise "), f"{type(value).__name__}: {error!r}"
+            assert parameter.removesuffix("s") in str(error), error
+            assert len(str(error)) < 700, error  # the longest list all initialisers
+
+
+def test_errors_print_no_tensors():
+    torch = pytest.importorskip("torch")
+    module = torch.nn.Linear(30, 20)
+    for tensors in (module, module.parameters(), module.named_parameters(), list(module.parameters())):
+        with pytest.raises(TypeError, match=r"^tensors must be a mapping of names to shapes, .* got \w+$"):
+            xf.init(tensors, {"*": "zeros"})
+    with pytest.raises(TypeError, match=r"^tensors must be given as .* got Parameter: .* xavierfast.torch.init_\n"):
+        xf.init(dict(module.named_parameters()), {"*": "zeros"})
+    for call in (xf.zeros, xf.Table, xf.xavier_uniform, xf.fans):
+        with pytest.raises(
+            TypeError, match=r"^shape must be .* got .* Parameter: use the functions of xavierfast\.torch$"
+        ):
+            call(module.weight)
+    with pytest.raises(TypeError, match=r"^shape must be .* got .* ndarray: pass an array to fill as out=$"):
+        xf.xavier_uniform(np.zeros((30, 20), np.float32))
+    for parameter in ("seed", "name", "gain", "groups", "fan_in", "threads"):
+        with pytest.raises(TypeError, match=rf"^{parameter} must be .*got an object of type Parameter$"):
+            xf.xavier_uniform((3, 4), **{parameter: module.weight})
+    with pytest.raises(IndexError, match=r"valid indices, got an object of type Parameter$"):
+        TABLE[module.weight]
+    for call in (xf.zeros, TABLE.read):
+        with pytest.raises(TypeError, match=r"^out must be .*, got Parameter: use the functions of xavierfast\.torch$"):
+            call(out=module.weight)
+    with pytest.raises(TypeError, match=r"^out must hold float32 \(the dtype to fill\), got an array of float64$"):
+        TABLE.read([1, 2], out=np.empty((2, 3)))  # no advice of a dtype=, which it does not have

@@ -111,7 +111,7 @@ def test_what_an_import_loads():
 
 
 def test_torch_loads_no_files_and_no_plots():
-    """So that it works where files cannot, as on Windows."""
+    """xavierfast.torch works where xavierfast.files cannot be imported, as on Windows."""
     pytest.importorskip("torch")
     loaded = loaded_by("import xavierfast.torch")
     bad = ("xavierfast.files", "xavierfast.propagation", "matplotlib")

@@ -90,7 +90,7 @@ def test_seeds():
 
 @pytest.mark.parametrize(("call", "error", "match"), [
     (lambda: variance_scaling_initializer(mode="fan_in"), ValueError, "mode must be 'FAN_IN', .* got 'fan_in'"),
-    (lambda: variance_scaling_initializer(-1.0), ValueError, "scale must be finite and >= 0, got -1.0"),
+    (lambda: variance_scaling_initializer(-1.0), ValueError, "factor must be finite and >= 0, got -1.0"),
     (lambda: xavier_initializer(dtype="int32"), TypeError, "dtype must be one of .* got 'int32'"),
     (lambda: xavier_initializer(seed=-1), ValueError, "seed must not be negative, got -1"),
     (lambda: xavier_initializer()((4, -4)), ValueError, "shape must not have negative sizes"),

@@ -3,6 +3,7 @@
 import dataclasses
 import doctest
 import importlib
+import json
 import os
 import pkgutil
 import re
@@ -104,23 +105,60 @@ def test_commands(block, tmp_path):
     assert done.stdout
 
 
-def test_types():
-    if importlib.util.find_spec("mypy") is None:
-        missing("mypy is not installed")
-    checked = subprocess.run(
-        [sys.executable, "-P", "-m", "mypy", "--config-file", "pyproject.toml", "xavierfast"],
-        cwd=ROOT, capture_output=True, text=True, env=os.environ | {"MYPY_CACHE_DIR": os.devnull},
-    )  # fmt: skip
-    assert checked.returncode == 0, checked.stdout
+# ---- types
 
 
-def test_typing():
-    """What tests/typing accepts is accepted, with the types that it asserts, and what it refuses is refused."""
+def mypy(*arguments):
+    """The errors that mypy finds: triples of a file's name, a line and the error's code."""
     if importlib.util.find_spec("mypy") is None:
         missing("mypy is not installed")
-    checked = subprocess.run(
-        [sys.executable, "-P", "-m", "mypy", "--strict", "--warn-unused-ignores", "--config-file", os.devnull,
-         "tests/typing/accepted.py", "tests/typing/refused.py"],
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "mypy", *arguments],
         cwd=ROOT, capture_output=True, text=True, env=os.environ | {"MYPY_CACHE_DIR": os.devnull},
     )  # fmt: skip
-    assert checked.returncode == 0, checked.stdout
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    found = re.findall(r"^(.*?):(\d+):.* error: .*\[([a-z-]+)\]$", done.stdout, re.MULTILINE)
+    assert bool(found) == bool(done.returncode), done.stdout
+    return {(Path(file).name, int(line), code) for file, line, code in found}
+
+
+def pyright(*arguments):
+    """The errors and warnings that pyright finds, in the form of those of mypy."""
+    if importlib.util.find_spec("pyright") is None:
+        missing("pyright is not installed")
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "pyright", "--pythonpath", sys.executable, "--outputjson", *arguments],
+        cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"},
+    )  # fmt: skip
+    try:
+        report = json.loads(done.stdout)
+    except ValueError:  # pyright is written in JavaScript, and found no Node.js
+        missing(f"pyright does not run: {done.stderr[-500:]}")
+    assert report["summary"]["filesAnalyzed"] > 0
+    found = [(item["file"], item["range"]["start"]["line"] + 1, item["rule"]) for item in report["generalDiagnostics"]]
+    return {(Path(file).name, line, rule) for file, line, rule in found}
+
+
+CHECKERS = {
+    "mypy": (mypy, ["--config-file", "pyproject.toml"], ["--strict", "--config-file", os.devnull]),
+    "pyright": (pyright, ["--project", "pyproject.toml"], []),
+}
+
+
+@pytest.mark.parametrize("checker", CHECKERS)
+def test_the_package_has_no_type_errors(checker):
+    check, options, _ = CHECKERS[checker]
+    assert check(*options) == set()
+
+
+@pytest.mark.parametrize("checker", CHECKERS)
+def test_what_type_checkers_accept_and_refuse(checker):
+    """In tests/typing, each line has the error that its comment names for the checker; other lines have none."""
+    check, _, options = CHECKERS[checker]
+    marked = set()
+    for path in (ROOT / "tests/typing").glob("*.py"):
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            if mark := re.search(r"#! (\S+) (\S+)$", line):
+                marked.add((path.name, number, mark[1 + list(CHECKERS).index(checker)]))
+    assert len(marked) > 20
+    assert check(*options, "tests/typing/accepted.py", "tests/typing/refused.py") == marked

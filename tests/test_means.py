@@ -207,7 +207,7 @@ def test_describe_says_the_mean():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: xf.uniform(3, low=0), TypeError, "bound, or low and high, got bound=None, low=0 and high=None"),
+        (lambda: xf.uniform(3, low=0), TypeError, "bound, or low and high, got low=0$"),
         (lambda: xf.uniform(3, high=1), TypeError, "bound, or low and high"),
         (lambda: xf.uniform(3, bound=1.0, low=0, high=1), TypeError, "bound, or low and high, got bound=1.0"),
         (lambda: xf.uniform(3, low=1, high=0), ValueError, "low must be at most high, got low=1 and high=0"),

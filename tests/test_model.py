@@ -47,15 +47,33 @@ def test_arrays_and_tables():
 
 
 def test_rules_carry_layouts_and_dtypes():
-    result = xf.init({"conv": (8, 4, 3, 3)}, {"conv": {"init": "xavier_uniform", "layout": "oihw", "dtype": "float64"}})
+    result = xf.init(
+        {"conv": (8, 4, 3, 3)}, {"conv": {"init": "xavier_uniform", "layout": "oihw", "dtype": "float64"}}, 0
+    )
     assert (
         result["conv"] == xf.xavier_uniform((8, 4, 3, 3), layout="oihw", dtype="float64", seed=0, name="conv")
     ).all()
 
 
-def test_fresh_seed_is_shared():
-    tables = xf.init({"a": (3, 4), "b": (3, 4)}, {"*": "xavier_uniform"}, None, lazy=True)
-    assert tables["a"].seed == tables["b"].seed
+def test_without_a_seed(caplog):
+    """One fresh seed for all tensors, which Tables hold and the log reports, and which gives the same weights again."""
+    rules = {"*": "xavier_uniform"}
+    tables = xf.init(SHAPES, {"*": "uniform"}, lazy=True)
+    assert len({table.seed for table in tables.values()}) == 1
+    assert tables != xf.init(SHAPES, {"*": "uniform"}, lazy=True)
+    shapes = {"a": (3, 4), "b": (3, 4)}
+    with caplog.at_level("INFO", "xavierfast"):
+        weights = xf.init(shapes, rules)
+        xf.init(shapes, rules, seed=7)  # reports nothing
+    assert type(weights) is dict  # JAX does not map over subclasses
+    (message,) = caplog.messages
+    seed = int(message.removeprefix("init takes the seed "), 16)
+    assert all((array == weights[name]).all() for name, array in xf.init(shapes, rules, seed).items())
+
+
+def test_no_seed_is_not_printed(capfd):
+    xf.init({"a": (3, 4)}, {"*": "zeros"})
+    assert capfd.readouterr() == ("", "")
 
 
 def test_first_match_wins():
@@ -86,7 +104,7 @@ X = np.full((4, 6), 7, np.float32)
         ({"a": X}, {"*": {"init": "normal", "seed": 1}}, {}, ValueError, "must not give the seed"),
         ({"a": X}, {"*": {"init": "normal", "sdt": 1}}, {}, TypeError, "unexpected keyword argument 'sdt'"),
         ({"a": X}, ["*"], {}, TypeError, "pairs of a pattern and a rule"),
-        ({"a": X, 5: (3, 3)}, {"*": "normal"}, {}, TypeError, "names must be str, got 5"),
+        ({"a": X, 5: (3, 3)}, {"*": "normal"}, {}, TypeError, "names of tensors must be str, got 5"),
         ({"a": X}, {"*": "normal"}, {"seed": -1}, ValueError, "seed must not be negative"),
         ({"a": X}, {"*": "normal"}, {"threads": 0}, ValueError, "threads must be at least 1"),
         ({"a": X}, {"*": "normal"}, {"lazy": True}, ValueError, "lazy=True gives Tables"),
@@ -164,9 +182,9 @@ def test_what_shares_memory(pair):
 
 
 def test_a_table_among_others():
-    """It is taken as it is, and what follows it is made all the same."""
+    """A Table is taken as it is, and the tensors after it are made as usual."""
     table = xf.Table((3, 4), seed=9)
-    result = xf.init({"a": table, "b": (3, 4), "c": table}, {"*": "zeros"}, lazy=True)
+    result = xf.init({"a": table, "b": (3, 4), "c": table}, {"*": "zeros"}, seed=0, lazy=True)
     assert result == {"a": table, "b": xf.Table((3, 4), "zeros", seed=0, name="b"), "c": table}
 
 

@@ -474,7 +474,11 @@ def test_bad_modules(torch):
 @pytest.mark.parametrize(
     ("widths", "error", "text"),
     [
-        ([], ValueError, r"widths must be two ints or more, got \[\]: the inputs' width, then one a layer"),
+        (
+            [],
+            ValueError,
+            r"widths must be two ints or more, got \[\]: give the width of the inputs, then that of each layer",
+        ),
         ([5], ValueError, r"widths must be two ints or more, got \[5\]: "),
         ([5, 0], ValueError, r"each of widths must be at least 1, got 0"),
         ([5, -3], ValueError, r"each of widths must be at least 1, got -3"),
@@ -541,7 +545,9 @@ def test_other_bad_arguments():
     for batch in (0, 2.5):
         with pytest.raises((TypeError, ValueError), match=r"^batch must be "):
             propagate([5, 3], "tanh", batch=batch)
-    with pytest.raises(ValueError, match=r"^activation must be functions that keep a shape, got \(\) and "):
+    with pytest.raises(
+        ValueError, match=r"^activation must be functions that give an array .*, got \w+ of the shape \(\) for "
+    ):
         propagate([5, 3], (np.sum, np.ones_like))
     nothing = np.zeros_like, np.zeros_like
     with pytest.raises(ValueError, match=r"^activation must let signals and gradients through two layers or more"):

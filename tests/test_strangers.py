@@ -1,4 +1,4 @@
-"""Files of strangers: whatever their bytes, they are read or refused, at once, in little memory, and nothing else."""
+"""Untrusted files: whatever their bytes, they are read or refused, quickly and in little memory, and change nothing."""
 
 import json
 import os
@@ -31,12 +31,12 @@ SECONDS, MEMORY, FILE = 2.0, 1 << 27, 1 << 22
 
 
 class Hang(BaseException):
-    """Not an Exception, so that nothing on the way swallows it."""
+    """A timeout. It is not an Exception, so that no except clause on the way catches it."""
 
 
 @contextmanager
 def bounded():
-    """No more time, memory (NumPy's too) and disk than a small file may cost."""
+    """Limit time, memory (also that of NumPy) and disk space to what a small file may cost."""
 
     def stop(*_):
         raise Hang
@@ -58,7 +58,7 @@ def bounded():
 
 
 def outcome(reader, *arguments):
-    """What a call returns, or the refusal that it raises; any other exception fails the test."""
+    """The result of a call, or the refusal that it raises; any other exception fails the test."""
     try:
         with bounded():
             return reader(*arguments)
@@ -85,7 +85,7 @@ SPECS = {"from_spec": files.from_spec}
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Where the files lie and the code runs; beside and above it is what must stay as it is."""
+    """The folder of the files, in which the code runs; the files beside and above it must not change."""
     (tmp_path / "secret.safetensors").write_bytes(st_bytes({}))
     inner = tmp_path / "inner"
     inner.mkdir()
@@ -95,7 +95,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def listing(folder):
-    """What lies in a folder and in that above it."""
+    """The contents of a folder and of its parent."""
     found = {}
     for place in (folder.parent, folder):
         for entry in os.scandir(place):
@@ -105,7 +105,7 @@ def listing(folder):
 
 
 def strike(folder, name, contents, readers=READERS):
-    """Lay out files and call every reader of one of them."""
+    """Write the files anew for each reader, and call it with the path of one of them."""
     results = {}
     for what, reader in readers.items():
         for file, content in contents.items():
@@ -131,10 +131,10 @@ def refused(results):
     return {what for what, result in results.items() if isinstance(result, Exception)}
 
 
-# ---- what a hostile file may hold
+# ---- the contents of hostile files
 
 DEEP = 100_000
-# JSON, or nearly: each is put in place of values of valid files.
+# Texts that are JSON, or nearly so. Each takes the place of each value of a valid file.
 ODD = {
     "zero": "0", "minus": "-1", "minus zero": "-0", "true": "true", "false": "false", "null": "null", "empty": '""',
     "list": "[]", "object": "{}", "half": "1.5", "whole float": "1.0", "infinite": "1e999", "NaN": "NaN",
@@ -175,7 +175,7 @@ def _items(value):
 
 
 def st_bytes(header, data=b""):
-    """A safetensors file of fields, or of a text."""
+    """A safetensors file whose header has these fields, or is this text."""
     text = header if isinstance(header, bytes) else (header if isinstance(header, str) else json.dumps(header)).encode()
     return struct.pack("<Q", len(text)) + text + data
 
@@ -233,7 +233,7 @@ b = {shape = [2, 3], init = "normal", std = 0.5}
 
 @pytest.mark.parametrize("kind", VALID)
 def test_valid(folder, kind):
-    """Else the mutants below would all be refused for one reason."""
+    """Valid files are read. Otherwise all mutants below could be refused for one and the same reason."""
     name, contents = VALID[kind]
     partial = any("partial" in file for file in contents)
     want = {"resume"} if partial else {"measure", "measure a sample", "verify", "verify a sample", "tables_of"}
@@ -307,7 +307,7 @@ STRANGE_SAFETENSORS = {
 
 @pytest.mark.parametrize("case", STRANGE_SAFETENSORS)
 def test_strange_safetensors(folder, case):
-    """Odd, and still in order."""
+    """Files that are odd but valid are read."""
     assert "measure" not in refused(strike(folder, "x.safetensors", {"x.safetensors": STRANGE_SAFETENSORS[case]}))
 
 
@@ -320,7 +320,7 @@ HUGE = {
 @pytest.mark.parametrize("shape", HUGE.values(), ids=HUGE)
 @pytest.mark.parametrize("ending", [".npy", ".bin", ".safetensors"])
 def test_huge_and_hollow(folder, shape, ending):
-    """A small file whose header and recipe claim up to 2**62 bytes: what is missing differs, and costs nothing."""
+    """A small file whose header and recipe claim up to 2**62 bytes: the missing bytes count as wrong, at no cost."""
     try:
         table = xf.Table(shape, "uniform", seed=1, name="w")
     except ValueError:  # then no file of it can be made
@@ -340,7 +340,7 @@ def test_huge_and_hollow(folder, shape, ending):
 
 
 def test_huge_report(folder):
-    """Of more rows, each of nothing, than a file can have bytes."""
+    """A report on more rows, each of no bytes, than a file can have bytes."""
     try:
         table = xf.Table((2**63 - 1, 0), "uniform", seed=1)
     except ValueError:
@@ -362,7 +362,7 @@ EDGES = {
     "dtype", ["F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "C64", "I64", "U64", "I8", "BOOL"]
 )
 def test_values(folder, dtype, data):
-    """Whatever the numbers are, `measure` measures them."""
+    """`measure` measures all numbers, also those at the ends of a dtype."""
     size = 8 if dtype.endswith("64") else 4 if dtype.endswith("32") else 2 if dtype.endswith("16") else 1
     fields = {"w": {"dtype": dtype, "shape": [64 // size], "data_offsets": [0, 64]}}
     results = strike(folder, "x.safetensors", {"x.safetensors": st_bytes(fields, (data * 64)[:64])})
@@ -373,7 +373,7 @@ def test_values(folder, dtype, data):
 
 
 def sidecar(text):
-    """Of a .npy file."""
+    """The recipe in a file beside a .npy file."""
     return "x.npy", {
         "x.npy": npy_bytes({"descr": "<f4", "fortran_order": False, "shape": (2, 3)}),
         "x.npy.recipe.json": text,
@@ -412,7 +412,7 @@ def test_recipes(folder, place, path, readers):
 
 @pytest.mark.parametrize("path", FIELDS, ids=lambda path: ".".join(map(str, path)) or "all")
 def test_from_recipe(path):
-    """Given as dicts, which may hold NaN; what is accepted can be described."""
+    """Recipes given as dicts, which may hold NaN: every Table that is accepted can be described."""
     for what, token in ODD.items():
         try:
             recipe = json.loads(replaced(WIDE.recipe, path, token))
@@ -557,7 +557,7 @@ def test_index(folder, case, name):
 
 
 def test_links_are_followed_to_read(folder):
-    """As the caches of model hubs have them."""
+    """The caches of model hubs consist of symbolic links."""
     for name in ("blob", "blob.index"):
         (folder / name).unlink(missing_ok=True)
     table = xf.Table((4, 4), seed=0, name="w")
@@ -570,7 +570,7 @@ def test_links_are_followed_to_read(folder):
 
 
 def test_more_shards_than_descriptors(folder):
-    """Refused by the system, and none stays open."""
+    """The system refuses to open so many shards, and none of them stays open."""
     names = [f"{k}.safetensors" for k in range(100)]
     for name in names:
         (folder / name).write_bytes(st_bytes("{}"))
@@ -615,7 +615,7 @@ def test_names_are_no_paths(folder, tensor, most):
 
 
 def test_surrogates(folder):
-    """A name that is no text in UTF-8 is in no safetensors file: other tools could not read it."""
+    """A name that UTF-8 cannot encode is refused in safetensors files, which other tools could not read."""
     results = strike(folder, "x.safetensors", {"x.safetensors": st_bytes({"\ud800": W}, bytes(24))})
     assert isinstance(results["measure"], files.FormatError)
     fields = plan([xf.Table((2, 3), seed=0, name="\ud800")])
@@ -626,7 +626,7 @@ def test_surrogates(folder):
 @pytest.mark.parametrize("name", ["x.npy", "x.npy.recipe.json", "x.npy.partial", "x.npy.partial.recipe.json"])
 @pytest.mark.parametrize("kind", ["link", "dangling link", "pipe", "folder"])
 def test_no_regular_files(folder, name, kind):
-    """A symlink, a pipe or a folder in the place of each file."""
+    """A symbolic link, a pipe or a folder takes the place of each file."""
     for reader in READERS.values():
         for file in folder.glob("x.*"):
             file.rmdir() if file.is_dir() and not file.is_symlink() else file.unlink()
@@ -687,7 +687,7 @@ def test_spec_values(folder, path):
 
 @pytest.mark.parametrize("name", ["x.json", "x.npy", "x.safetensors", "x.safetensors.index.json", "x.recipe.json"])
 def test_nested_to_the_limit(folder, name):
-    """JSON that the parser just takes, and whose repr in a message may be what nests too deep."""
+    """JSON nested as deeply as the parser just accepts: an error message must not fail on its repr."""
     for depth in range(sys.getrecursionlimit() - 150, sys.getrecursionlimit() + 10):
         deep = "[" * depth + "]" * depth
         texts = {
@@ -848,7 +848,7 @@ def headers(draw):
     ), end
 
 
-# Where the library takes more: a name twice, a space before the header, tensors of no bytes that NumPy cannot have.
+# The library accepts more: repeated names, a space before the header, and tensors without bytes that NumPy cannot have.
 STRICTER = ("repeat a name", "must be a JSON object", "at most 64 ints", "less than 2**63 bytes")
 
 
@@ -866,5 +866,5 @@ def test_as_the_library_does(folder, header):
     ours = outcome(files.measure, folder / "x.safetensors")
     if not theirs:
         assert not isinstance(ours, Exception) or any(rule in str(ours) for rule in STRICTER)
-    elif "not fully covered" not in theirs and "-0" not in text:  # a length for verify to report; 0 is as good as -0
+    elif "not fully covered" not in theirs and "-0" not in text:  # verify reports lengths; -0 is 0 for us
         assert isinstance(ours, files.FormatError), theirs

@@ -323,7 +323,7 @@ def test_refused(call, error, message):
         call(xf.Table((3, 4), seed=0))
 
 
-# ---- recipes of strangers
+# ---- untrusted recipes
 
 GOOD = xf.Table((3, 4), "truncated_normal", seed=[1, 2**70], name="n", low=-1.0, high=INF).shard(1).recipe
 
@@ -519,7 +519,7 @@ def test_complex_constant_needs_complex():
 
 
 def test_chunks(monkeypatch):
-    """Lookups that are converted go through in chunks of a bounded size."""
+    """Row numbers that must be converted are converted in chunks of a bounded size."""
     monkeypatch.setattr(table_module, "CHUNK", 7)
     table = xf.Table((50, 20), "normal", seed=0)
     whole = np.asarray(table)

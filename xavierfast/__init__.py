@@ -1,4 +1,4 @@
-"""Initial weights for very large tables: Xavier/Glorot, He and LeCun, at memory speed, bit-identical everywhere."""
+"""Initial weights for very large tables: Xavier, He and LeCun, at memory speed, bit-identical on every machine."""
 
 from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
@@ -50,11 +50,11 @@ __all__ = [
 
 if TYPE_CHECKING:
     __version__: str
-else:  # where type checkers do not look, so that a misspelt name is an error for them
+else:  # hidden from type checkers, for which a module with __getattr__ has every attribute, misspelt ones too
 
     def __getattr__(name: str) -> str:
         if name == "__version__":
-            from importlib.metadata import version  # as slow to import as all the rest
+            from importlib.metadata import version  # takes as long to import as the whole package
 
             return version("xavierfast")
         raise AttributeError(f"module 'xavierfast' has no attribute {name!r}")

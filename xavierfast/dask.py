@@ -13,6 +13,7 @@ one core against 2.8. Nothing is compressed, as random bits do not get smaller. 
 written read as NaN.
 """
 # mypy: allow-untyped-calls, allow-untyped-decorators
+# pyright: reportOptionalMemberAccess=false
 
 import os
 import threading
@@ -210,7 +211,7 @@ def _write(store: _Store, repair: bool, numbers: range) -> int:
     for k in numbers:
         (part, path), data = store.block_at(k), store.shard(k)
         if not repair or not _holds(path, data):
-            kept = data if isinstance(path.store, LocalStore) else data.copy()  # other stores may keep a reference
+            kept: Any = data if isinstance(path.store, LocalStore) else data.copy()  # other stores may keep a reference
             wait_for(path.set(Buffer.from_array_like(kept)))
             written += prod(axis.stop - axis.start for axis in part) * store.table.itemsize
     return written

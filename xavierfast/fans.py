@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from functools import lru_cache
 from math import prod
+from typing import SupportsIndex
 
 from ._core.validation import check_count, check_shape
 
 __all__ = ["fans"]
 
 
-def fans(shape: Sequence[int], layout: str | None = None, groups: int = 1) -> tuple[int, int]:
+def fans(shape: Sequence[SupportsIndex], layout: str | None = None, groups: int = 1) -> tuple[int, int]:
     """``(fan_in, fan_out)`` of a weight, as Glorot and Bengio (2010) count them (their n_j and n_{j+1}).
 
     fan_in is the number of inputs that an output sums over, fan_out the number of outputs that an input feeds. They
@@ -66,7 +67,7 @@ def fans(shape: Sequence[int], layout: str | None = None, groups: int = 1) -> tu
     (9, 9)
     """
     if layout is not None and not isinstance(layout, str):
-        raise TypeError(f"layout must be a str with a letter for each axis, such as 'oihw', got {layout!r}")
+        raise TypeError(f"layout must be a str with a letter for each axis, such as 'oihw', got {layout!r:.80}")
     if type(groups) is not int or groups < 1:
         groups = check_count("groups", groups)
     return _fans(check_shape(shape), layout, groups)

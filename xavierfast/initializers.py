@@ -5,16 +5,16 @@ whose element i is a function of (seed, name, distribution, dtype, i) only. The 
 ``xavier_uniform``; the rules themselves, with their sources, are in ``_core/rules.py``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import sqrt
-from typing import Any, Literal, SupportsIndex
+from typing import Any
 
 from . import kernels
 from ._core.dtypes import DTypeLike, resolve_dtype
 from ._core.fill import Array
-from ._core.rules import SQRT_2, InitName
+from ._core.rules import SQRT_2, InitName, Kind, Mode
 from ._core.stream import Seed
-from ._core.validation import check_number, check_out, dtype_of_out
+from ._core.validation import Out, Shape, check_number, check_out, dtype_of_out
 from .table import Table
 
 __all__ = [
@@ -24,14 +24,10 @@ __all__ = [
     "uniform", "variance_scaling", "xavier_normal", "xavier_truncated_normal", "xavier_uniform", "zeros",
 ]  # fmt: skip
 
-Shape = SupportsIndex | Sequence[SupportsIndex]
-Mode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
-Kind = Literal["uniform", "normal", "truncated_normal"]
-
 
 def _draw(
     init: InitName, shape: Shape | None, parameters: Mapping[str, Any], seed: Seed, name: str, dtype: DTypeLike | None,
-    out: Any, layout: str | None, groups: int, fan_in: int | None, fan_out: int | None, threads: int | None,
+    out: Out, layout: str | None, groups: int, fan_in: int | None, fan_out: int | None, threads: int | None,
 ) -> Array:  # fmt: skip
     """Make a Table of these arguments, and write its elements to a new array or to `out`."""
     kind: Any
@@ -55,7 +51,7 @@ def _draw(
 
 def variance_scaling(
     shape: Shape | None = None, *, scale: float = 1.0, mode: Mode = "fan_in", distribution: Kind = "truncated_normal",
-    seed: Seed = None, name: str = "", dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None,
+    seed: Seed = None, name: str = "", dtype: DTypeLike | None = None, out: Out = None, layout: str | None = None,
     groups: int = 1, fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
 ) -> Array:  # fmt: skip
     """Values of mean 0 and variance scale / n, where n is the fan that `mode` names.
@@ -89,7 +85,7 @@ def variance_scaling(
 
 def xavier_uniform(
     shape: Shape | None = None, *, gain: float = 1.0, seed: Seed = None, name: str = "",
-    dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None, groups: int = 1,
+    dtype: DTypeLike | None = None, out: Out = None, layout: str | None = None, groups: int = 1,
     fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
 ) -> Array:  # fmt: skip
     """Uniform on +-gain * sqrt(6 / (fan_in + fan_out)): Glorot and Bengio (2010), eq. 16.
@@ -151,7 +147,7 @@ def xavier_uniform(
 
 def xavier_normal(
     shape: Shape | None = None, *, gain: float = 1.0, seed: Seed = None, name: str = "",
-    dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None, groups: int = 1,
+    dtype: DTypeLike | None = None, out: Out = None, layout: str | None = None, groups: int = 1,
     fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
 ) -> Array:  # fmt: skip
     """Normal, not truncated, with standard deviation gain * sqrt(2 / (fan_in + fan_out)): Glorot and Bengio, eq. 12.
@@ -173,7 +169,7 @@ def xavier_normal(
 
 def xavier_truncated_normal(
     shape: Shape | None = None, *, gain: float = 1.0, seed: Seed = None, name: str = "",
-    dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None, groups: int = 1,
+    dtype: DTypeLike | None = None, out: Out = None, layout: str | None = None, groups: int = 1,
     fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
 ) -> Array:  # fmt: skip
     """Truncated normal with standard deviation gain * sqrt(2 / (fan_in + fan_out)).
@@ -195,7 +191,7 @@ def xavier_truncated_normal(
 
 def he_uniform(
     shape: Shape | None = None, *, gain: float = SQRT_2, mode: Mode = "fan_in", seed: Seed = None, name: str = "",
-    dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None, groups: int = 1,
+    dtype: DTypeLike | None = None, out: Out = None, layout: str | None = None, groups: int = 1,
     fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
 ) -> Array:  # fmt: skip
     """Uniform on +-gain * sqrt(3 / n), where n is the fan that `mode` names: He et al. (2015), for rectifiers.
@@ -215,7 +211,7 @@ def he_uniform(
 
 def he_normal(
     shape: Shape | None = None, *, gain: float = SQRT_2, mode: Mode = "fan_in", seed: Seed = None, name: str = "",
-    dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None, groups: int = 1,
+    dtype: DTypeLike | None = None, out: Out = None, layout: str | None = None, groups: int = 1,
     fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
 ) -> Array:  # fmt: skip
     """Normal, not truncated, with standard deviation gain / sqrt(n): He et al. (2015), eq. 10, for rectifiers.
@@ -235,7 +231,7 @@ def he_normal(
 
 def he_truncated_normal(
     shape: Shape | None = None, *, gain: float = SQRT_2, mode: Mode = "fan_in", seed: Seed = None, name: str = "",
-    dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None, groups: int = 1,
+    dtype: DTypeLike | None = None, out: Out = None, layout: str | None = None, groups: int = 1,
     fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
 ) -> Array:  # fmt: skip
     """Truncated normal with standard deviation gain / sqrt(n): the he_normal of Keras and JAX.
@@ -256,7 +252,7 @@ def he_truncated_normal(
 
 def lecun_uniform(
     shape: Shape | None = None, *, gain: float = 1.0, mode: Mode = "fan_in", seed: Seed = None, name: str = "",
-    dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None, groups: int = 1,
+    dtype: DTypeLike | None = None, out: Out = None, layout: str | None = None, groups: int = 1,
     fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
 ) -> Array:  # fmt: skip
     """Uniform on +-gain * sqrt(3 / n), where n is the fan that `mode` names: LeCun et al. (1998).
@@ -276,7 +272,7 @@ def lecun_uniform(
 
 def lecun_normal(
     shape: Shape | None = None, *, gain: float = 1.0, mode: Mode = "fan_in", seed: Seed = None, name: str = "",
-    dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None, groups: int = 1,
+    dtype: DTypeLike | None = None, out: Out = None, layout: str | None = None, groups: int = 1,
     fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
 ) -> Array:  # fmt: skip
     """Normal, not truncated, with standard deviation gain / sqrt(n): LeCun et al. (1998).
@@ -296,7 +292,7 @@ def lecun_normal(
 
 def lecun_truncated_normal(
     shape: Shape | None = None, *, gain: float = 1.0, mode: Mode = "fan_in", seed: Seed = None, name: str = "",
-    dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None, groups: int = 1,
+    dtype: DTypeLike | None = None, out: Out = None, layout: str | None = None, groups: int = 1,
     fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
 ) -> Array:  # fmt: skip
     """Truncated normal with standard deviation gain / sqrt(n): the lecun_normal of Keras and JAX.
@@ -328,7 +324,7 @@ kaiming_truncated_normal = he_truncated_normal
 
 def uniform(
     shape: Shape | None = None, *, bound: float | None = None, low: float | None = None, high: float | None = None,
-    seed: Seed = None, name: str = "", dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None,
+    seed: Seed = None, name: str = "", dtype: DTypeLike | None = None, out: Out = None, layout: str | None = None,
     groups: int = 1, fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
 ) -> Array:  # fmt: skip
     """Uniform on +-bound, or from `low` to below `high`, for any number of axes.
@@ -359,7 +355,7 @@ def uniform(
 
 def normal(
     shape: Shape | None = None, *, mean: float = 0.0, std: float = 1.0, seed: Seed = None, name: str = "",
-    dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None, groups: int = 1,
+    dtype: DTypeLike | None = None, out: Out = None, layout: str | None = None, groups: int = 1,
     fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
 ) -> Array:  # fmt: skip
     """Normal with a mean and a standard deviation, for any number of axes.
@@ -390,7 +386,7 @@ def normal(
 
 def truncated_normal(
     shape: Shape | None = None, *, mean: float = 0.0, std: float = 1.0, low: float = -2.0, high: float = 2.0,
-    seed: Seed = None, name: str = "", dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None,
+    seed: Seed = None, name: str = "", dtype: DTypeLike | None = None, out: Out = None, layout: str | None = None,
     groups: int = 1, fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
 ) -> Array:  # fmt: skip
     """Normal with a mean and a standard deviation before it is cut at mean + low * std and mean + high * std.
@@ -426,7 +422,7 @@ def truncated_normal(
 
 def constant(
     shape: Shape | None = None, *, value: complex, seed: Seed = None, name: str = "", dtype: DTypeLike | None = None,
-    out: Any = None, layout: str | None = None, groups: int = 1, fan_in: int | None = None,
+    out: Out = None, layout: str | None = None, groups: int = 1, fan_in: int | None = None,
     fan_out: int | None = None, threads: int | None = None,
 ) -> Array:  # fmt: skip
     """The same given value everywhere.
@@ -450,7 +446,7 @@ def constant(
 
 
 def zeros(
-    shape: Shape | None = None, *, seed: Seed = None, name: str = "", dtype: DTypeLike | None = None, out: Any = None,
+    shape: Shape | None = None, *, seed: Seed = None, name: str = "", dtype: DTypeLike | None = None, out: Out = None,
     layout: str | None = None, groups: int = 1, fan_in: int | None = None, fan_out: int | None = None,
     threads: int | None = None,
 ) -> Array:  # fmt: skip
@@ -471,7 +467,7 @@ def zeros(
 
 def random_constant(
     shape: Shape | None = None, *, bound: float = 1.0, seed: Seed = None, name: str = "",
-    dtype: DTypeLike | None = None, out: Any = None, layout: str | None = None, groups: int = 1,
+    dtype: DTypeLike | None = None, out: Out = None, layout: str | None = None, groups: int = 1,
     fan_in: int | None = None, fan_out: int | None = None, threads: int | None = None,
 ) -> Array:  # fmt: skip
     """One random value, uniform on +-bound, everywhere: like zeros, it leaves all neurons of a layer alike.
@@ -517,7 +513,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         For a slope that is not a finite number, and for a nonlinearity without a recommended gain, such as "gelu" or
         "silu"; :func:`xavierfast.propagation.suggest` computes a gain for these, and for any function and its
         derivative.
@@ -527,6 +523,8 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     >>> calculate_gain("leaky_relu", 0.2)
     1.3867504905630728
     """
+    if not isinstance(nonlinearity, str):
+        raise TypeError(f"nonlinearity must be a str, such as 'relu', got {nonlinearity!r:.80}")
     if nonlinearity == "leaky_relu":
         try:
             slope = 0.01 if param is None else check_number("param", param, negative=True)

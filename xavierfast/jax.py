@@ -5,14 +5,18 @@ the key are the seed::
 
     jax.random.key(7)  ->  key_data [0, 7]  ->  xavierfast.xavier_uniform(shape, seed=[0, 7])
 
+**As in JAX, two calls with one key give the same numbers, so give each tensor a key of its own**, by
+``jax.random.split`` or ``fold_in``.
+
 Each part of an array is computed into new memory that is aligned as XLA requires: on the CPU the array takes that
 memory over, elsewhere it is copied to the device. Only the local shards of a sharded array are computed. Under ``jit``,
 ``vmap`` and ``eval_shape``, where a key has no value yet, the call becomes a ``jax.pure_callback`` to the same code,
 which gives the same bits at the cost of a copy.
 """
 
+import operator
 from collections.abc import Callable, Sequence
-from numbers import Real
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -20,16 +24,17 @@ import numpy as np
 from . import kernels
 from ._core.dtypes import resolve_dtype
 from ._core.fill import Array
-from ._core.rules import InitName
-from ._core.validation import check_shape
+from ._core.rules import InitName, Kind, Mode
+from ._core.validation import check_number, check_shape
 from .fans import fans
 from .table import Table
 
 try:
     import jax
     import jax.numpy as jnp
+    from jax.core import Tracer
     from jax.nn.initializers import Initializer, constant, ones, zeros
-    from jax.sharding import NamedSharding, PartitionSpec
+    from jax.sharding import NamedSharding, PartitionSpec, Sharding
 except ImportError:
     raise ImportError("xavierfast.jax needs jax: pip install 'xavierfast[jax]'") from None
 
@@ -73,6 +78,8 @@ def make_array(table: Table, sharding: Any = None) -> jax.Array:
 
     Raises
     ------
+    TypeError
+        For a table that is no Table, and a sharding of another kind.
     ValueError
         For a float64 or complex128 table while ``jax_enable_x64`` is off, and for shardings that JAX refuses.
 
@@ -84,7 +91,10 @@ def make_array(table: Table, sharding: Any = None) -> jax.Array:
     True
     """
     if not isinstance(table, Table):
-        raise TypeError(f"table must be a xavierfast.Table, got {type(table).__name__}")
+        raise TypeError(
+            f"table must be a xavierfast.Table, got {type(table).__name__}: xavierfast.Table(shape, ...) makes one"
+        )
+    _check_sharding("sharding", sharding)
     if jax.dtypes.canonicalize_dtype(table.dtype) != table.dtype:
         raise ValueError(f"a JAX array of {table.dtype} needs jax_enable_x64, which is off: turn it on, or use float32")
     if sharding is None:
@@ -99,6 +109,11 @@ def make_array(table: Table, sharding: Any = None) -> jax.Array:
         return parts[bounds]
 
     return jax.make_array_from_callback(table.shape, _named(sharding, jax.sharding.get_mesh), part)
+
+
+def _check_sharding(name: str, sharding: Any) -> None:
+    if sharding is not None and not isinstance(sharding, (Sharding, PartitionSpec)):
+        raise TypeError(f"{name} must be a jax.sharding.Sharding or PartitionSpec, got {type(sharding).__name__}")
 
 
 def _named(sharding: Any, mesh: Callable[[], Any]) -> Any:
@@ -137,19 +152,29 @@ def _trace(make: Callable[[Any], Table], words: Any, shape: Any, dtype: Any, sha
 # ---- initialisers
 
 
+def _number(name: str, value: Any) -> float:
+    return check_number(name, _plain(value))
+
+
+def _bound(name: str, value: Any) -> float:
+    """A number that may be negative or infinite."""
+    value = _plain(value)
+    return float(value) if isinstance(value, float) and abs(value) == inf else check_number(name, value, negative=True)
+
+
 def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, jax.Array) else value
+    return value.item() if isinstance(value, jax.Array) and value.size == 1 else value
 
 
 def _initializer(
     init: InitName, default: Any, axes: tuple[Axes, Axes, Axes] | None = None, **parameters: Any
 ) -> Initializer:
-    parameters = {name: _plain(value) for name, value in parameters.items()}
     Table((1, 1), init, seed=0, **parameters)  # raises errors here, where the arguments are given
 
     def initializer(key: Any, shape: Any, dtype: Any = default, out_sharding: Any = None) -> Any:
         shape = check_shape(shape)
         own = _dtype(dtype)
+        _check_sharding("out_sharding", out_sharding)
         if init == "uniform" and np.issubdtype(own, np.complexfloating):
             raise TypeError(f"dtype must be real for uniform, got {own}: use variance_scaling for a disk")
         options = {} if axes is None else _options(shape, axes)
@@ -157,10 +182,13 @@ def _initializer(
         def make(words: Any) -> Table:
             return Table(shape, init, seed=np.asarray(words), dtype=own, **options, **parameters)
 
-        words = jax.random.key_data(key)
+        try:
+            words = jax.random.key_data(key)
+        except (TypeError, AttributeError):
+            raise TypeError(f"key must come from jax.random.key or PRNGKey, got {type(key).__name__}") from None
         if words.ndim != 1:
             raise ValueError(f"key must be a single key, got keys of the shape {words.shape[:-1]}: use jax.vmap")
-        if isinstance(words, jax.core.Tracer):
+        if isinstance(words, Tracer):
             make([0])  # raises errors while tracing
             return _trace(make, words, shape, own, out_sharding)
         return make_array(make(words), out_sharding)
@@ -180,7 +208,10 @@ def _options(shape: tuple[int, ...], axes: tuple[Axes, Axes, Axes]) -> dict[str,
     """The axes as a layout. As in JAX, an axis with two roles counts in neither fan: Flax's embeddings have one."""
     ndim, layout = len(shape), ["x"] * len(shape)
     for letter, name, given in zip("iob", ("in_axis", "out_axis", "batch_axis"), axes, strict=True):
-        numbers = tuple(given) if isinstance(given, Sequence) else (given,)
+        try:
+            numbers = tuple(map(operator.index, given if isinstance(given, Sequence) else (given,)))
+        except TypeError:
+            raise TypeError(f"{name} must be an int or a sequence of ints, got {given!r:.80}") from None
         if not all(-ndim <= axis < ndim for axis in numbers):
             raise ValueError(f"{name} must name axes of the shape {shape!r}, got {given!r}: pass the axes that it has")
         for axis in {axis % ndim for axis in numbers}:
@@ -191,7 +222,7 @@ def _options(shape: tuple[int, ...], axes: tuple[Axes, Axes, Axes]) -> dict[str,
 
 
 def variance_scaling(
-    scale: Any, mode: str, distribution: str, in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (),
+    scale: Any, mode: Mode, distribution: Kind, in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (),
     dtype: Any = None,
 ) -> Initializer:  # fmt: skip
     """Values of mean 0 and variance scale / n, where n is the fan that `mode` names.
@@ -215,7 +246,8 @@ def variance_scaling(
     -------
     callable
         ``init(key, shape, dtype=dtype, out_sharding=None)``, which returns a ``jax.Array``. The key comes from
-        ``jax.random.key`` or ``PRNGKey``; `out_sharding` is like the sharding of :func:`make_array`.
+        ``jax.random.key`` or ``PRNGKey``, and calls with one key give the same numbers; `out_sharding` is like the
+        sharding of :func:`make_array`.
 
     Raises
     ------
@@ -230,6 +262,7 @@ def variance_scaling(
     True
     """
     axes = (in_axis, out_axis, batch_axis)
+    scale = _number("scale", scale)
     return _initializer("variance_scaling", dtype, axes, scale=scale, mode=mode, distribution=distribution)
 
 
@@ -310,10 +343,7 @@ def uniform(scale: Any = 1e-2, dtype: Any = None) -> Initializer:
     >>> bool(0 <= values.min() and 9.9 < values.max() < 10)
     True
     """
-    scale = _plain(scale)
-    if isinstance(scale, Real) and scale < 0:
-        raise ValueError(f"scale must be finite and >= 0, got {scale!r}")
-    return _initializer("uniform", dtype, low=0.0, high=scale)
+    return _initializer("uniform", dtype, low=0.0, high=_number("scale", scale))
 
 
 def normal(stddev: Any = 1e-2, dtype: Any = None) -> Initializer:
@@ -324,7 +354,7 @@ def normal(stddev: Any = 1e-2, dtype: Any = None) -> Initializer:
     >>> normal(5.0)(jax.random.key(7), (3,)).tolist() == Table(3, "normal", std=5.0, seed=[0, 7])[:].tolist()
     True
     """
-    return _initializer("normal", dtype, std=stddev)
+    return _initializer("normal", dtype, std=_number("stddev", stddev))
 
 
 def truncated_normal(stddev: Any = 1e-2, dtype: Any = None, lower: Any = -2.0, upper: Any = 2.0) -> Initializer:
@@ -335,4 +365,7 @@ def truncated_normal(stddev: Any = 1e-2, dtype: Any = None, lower: Any = -2.0, u
     >>> bool(abs(truncated_normal(0.5)(jax.random.key(7), (1000,))).max() <= 1)
     True
     """
-    return _initializer("truncated_normal", dtype, std=stddev, low=lower, high=upper)
+    bounds = [_bound("lower", lower), _bound("upper", upper)]
+    if not bounds[0] < bounds[1]:
+        raise ValueError(f"lower must be less than upper, got lower={lower!r} and upper={upper!r}")
+    return _initializer("truncated_normal", dtype, std=_number("stddev", stddev), low=bounds[0], high=bounds[1])

@@ -8,10 +8,10 @@ backend::
     GlorotUniform(seed=7)((3, 4))                  xavierfast.xavier_uniform((3, 4), seed=7)
     GlorotNormal(seed=7, name="head")((3, 4))      xavierfast.xavier_truncated_normal((3, 4), seed=7, name="head")
 
-As in Keras, an instance gives the same values at each call, and layers that share an instance, or a seed, start with
-the same values (keras issues 15586, 17007). To avoid this, give each initialiser a `name` of its own under one seed, or
-pass a ``keras.random.SeedGenerator``, which gives each call a stream of its own. PyTorch and JAX take the memory over
-without a copy; under a JAX distribution only local shards are computed.
+As in Keras, an instance gives the same values at each call, and **layers that share an instance, or a seed without
+names, start with the same values** (keras issues 15586, 17007). Give each initialiser a `name` of its own under one
+seed, or pass a ``keras.random.SeedGenerator``, which gives each call a stream of its own. PyTorch and JAX take the
+memory over without a copy; under a JAX distribution only local shards are computed.
 """
 
 from math import prod
@@ -132,7 +132,8 @@ class VarianceScaling(_Scaled, keras.initializers.VarianceScaling):
     distribution : {"truncated_normal", "untruncated_normal", "uniform"}
         "truncated_normal" is cut at two standard deviations and widened so that the variance is scale / n.
     seed : int, keras.random.SeedGenerator or None
-        An int must be >= 0. None takes a random seed, which ``keras.utils.set_random_seed`` decides.
+        An int must be >= 0. None takes a random seed, which ``keras.utils.set_random_seed`` decides. **Initialisers
+        with one seed and without names give the same numbers.**
     input_axes, output_axes : sequence of ints, optional
         The axes of inputs and of outputs. If they are given, only their sizes make up the fans.
     name : str

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 
 from . import kernels
-from ._core.dtypes import resolve_dtype
+from ._core.dtypes import DTypeLike, resolve_dtype
 from ._core.fill import Array
 from ._core.stream import Seed, resolve_seed
 from ._core.validation import check_count, check_out
@@ -16,17 +16,35 @@ from .table import Table
 __all__ = ["Rule", "check_rules", "first_match", "init"]
 
 Rule = str | Callable[..., Any] | Mapping[str, Any]
+# Mypy infers dict[str, object] for a variable such as {"*.bias": "zeros", "*": {"init": "normal"}}: hence Any.
+Rules = Mapping[str, Any] | Iterable[tuple[str, Any]]
+
+
+@overload
+def init(
+    tensors: Mapping[str, Any], rules: Rules, seed: Seed = None, *, dtype: DTypeLike = "float32",
+    lazy: Literal[False] = False, threads: int | None = None,
+) -> dict[str, Array]: ...  # fmt: skip
+
+
+@overload
+def init(
+    tensors: Mapping[str, Any], rules: Rules, seed: Seed = None, *, dtype: DTypeLike = "float32",
+    lazy: Literal[True], threads: int | None = None,
+) -> dict[str, Table]: ...  # fmt: skip
+
+
+@overload
+def init(
+    tensors: Mapping[str, Any], rules: Rules, seed: Seed = None, *, dtype: DTypeLike = "float32",
+    lazy: bool, threads: int | None = None,
+) -> dict[str, Array] | dict[str, Table]: ...  # fmt: skip
 
 
 def init(
-    tensors: Mapping[str, Any],
-    rules: Mapping[str, Rule] | Iterable[tuple[str, Rule]],
-    seed: Seed = 0,
-    *,
-    dtype: Any = "float32",
-    lazy: bool = False,
+    tensors: Mapping[str, Any], rules: Rules, seed: Seed = None, *, dtype: DTypeLike = "float32", lazy: bool = False,
     threads: int | None = None,
-) -> dict[str, Any]:
+) -> dict[str, Array] | dict[str, Table]:  # fmt: skip
     """Initial weights for all tensors of a model, each by the first rule whose pattern matches the tensor's name.
 
     Each name has a stream of its own under the seed (a 256-bit hash of the whole name, so that none collide): adding,
@@ -43,7 +61,8 @@ def init(
         initialiser, its function, or a dict with either as "init" and with its parameters, layout, groups, fans or
         dtype: ``{"init": "normal", "std": 0.02}``.
     seed
-        As in :func:`xavier_uniform`.
+        As in :func:`xavier_uniform`. None takes 256 bits of the operating system's entropy once, for all tensors: the
+        Tables of ``lazy=True`` have them as their `seed`, and the logger "xavierfast" reports them at the level INFO.
     dtype : str or NumPy dtype
         The dtype of new arrays, unless a rule or a dict gives another.
     lazy : bool
@@ -75,21 +94,34 @@ def init(
         raise TypeError(
             f"tensors must be a mapping of names to shapes, dicts, arrays or Tables, got {type(tensors).__name__}"
         )
+    if not isinstance(lazy, (bool, np.bool_)):
+        raise TypeError(f"lazy must be True or False, got {type(lazy).__name__}")
     if threads is not None:
         threads = check_count("threads", threads)
     pairs = check_rules(rules)
-    seed = resolve_seed(seed)
+    resolved = resolve_seed(seed)
+    if seed is None:
+        from logging import getLogger  # its import takes 4 ms, and only calls without a seed need it
+
+        getLogger("xavierfast").info("init takes the seed %#x", resolved)
     used: set[str] = set()
     tables: dict[str, Table] = {}
     arrays: dict[str, Array] = {}
     for name, target in tensors.items():
+        if not isinstance(name, str):
+            raise TypeError(f"names of tensors must be str, got {name!r:.80}")
         try:
             if isinstance(target, Table):
                 tables[name] = target
                 continue
             is_array = isinstance(target, np.ndarray)
+            if hasattr(target, "shape") and not isinstance(target, (np.ndarray, np.generic)):
+                raise TypeError(
+                    f"tensors must be given as shapes, dicts, NumPy arrays or Tables, got {type(target).__name__}: "
+                    "pass its shape, or pass a PyTorch module to xavierfast.torch.init_"
+                )
             own = _check_own(target) if isinstance(target, Mapping) else {}
-            keywords = {"dtype": target.dtype if is_array else dtype}
+            keywords: dict[str, Any] = {"dtype": target.dtype if is_array else dtype}
             if "init" not in own:
                 match = first_match(name, pairs)
                 if match is None:
@@ -99,8 +131,8 @@ def init(
                 used.add(pattern)
                 keywords |= rule
             keywords |= own
-            shape = keywords.pop("shape") if own else target.shape if is_array else target
-            tables[name] = Table(shape, **keywords, seed=seed, name=name)
+            shape: Any = keywords.pop("shape") if own else target.shape if is_array else target
+            tables[name] = Table(shape, **keywords, seed=resolved, name=name)
             if is_array:
                 arrays[name] = check_out(target, resolve_dtype(target.dtype), None)
         except (TypeError, ValueError, ImportError) as error:
@@ -119,15 +151,19 @@ def init(
 
 def check_rules(rules: Any) -> list[tuple[str, dict[str, Any]]]:
     """The rules as pairs of a pattern and the arguments of a Table."""
-    items = list(rules.items() if isinstance(rules, Mapping) else rules)
+    try:
+        items = list(rules.items() if isinstance(rules, Mapping) else rules)
+    except TypeError:
+        items = [rules]
     pairs = []
     for item in items:
         if not (isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str)):
-            raise TypeError(f"rules must be a mapping or pairs of a pattern and a rule, got {item!r}")
+            raise TypeError(f"rules must be a mapping or pairs of a pattern and a rule, got {item!r:.80}")
         pattern, rule = item
         keywords = dict(rule) if isinstance(rule, Mapping) else {"init": rule}
         if "init" not in keywords:
             raise ValueError(f"a rule must name its initialiser as 'init', got {rule!r} for {pattern!r}")
+        _check_keys(keywords)
         for reserved in ("shape", "seed", "name"):
             if reserved in keywords:
                 raise ValueError(f"a rule must not give the {reserved}, got {rule!r} for {pattern!r}")
@@ -138,12 +174,17 @@ def check_rules(rules: Any) -> list[tuple[str, dict[str, Any]]]:
 def _check_own(target: Mapping[str, Any]) -> dict[str, Any]:
     if "shape" not in target or "seed" in target or "name" in target:
         raise ValueError(f"a tensor's dict must give its shape, and neither seed nor name, got {target!r}")
+    _check_keys(target)
     return dict(target)
 
 
-def first_match(name: Any, pairs: list[tuple[str, dict[str, Any]]]) -> tuple[str, dict[str, Any]] | None:
-    if not isinstance(name, str):
-        raise TypeError(f"names must be str, got {name!r}")
+def _check_keys(keywords: Mapping[Any, Any]) -> None:
+    for key in keywords:
+        if not isinstance(key, str):
+            raise TypeError(f"the parameters of an initialiser must have names that are str, got {key!r:.80}")
+
+
+def first_match(name: str, pairs: list[tuple[str, dict[str, Any]]]) -> tuple[str, dict[str, Any]] | None:
     return next((pair for pair in pairs if fnmatchcase(name, pair[0])), None)
 
 

@@ -14,18 +14,19 @@ and strides lie within those of a larger one; it keeps the fans and values of th
 import math
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from types import EllipsisType
+from typing import Any, Unpack, overload
 
 import numpy as np
 
 from . import kernels
-from ._core.dtypes import resolve_dtype
+from ._core.dtypes import DTypeLike, DTypeName, resolve_dtype
 from ._core.fill import Array, Gather, c_strides, collapse, fill
 from ._core.indexing import BadIndex, Selection, select
 from ._core.recipe import check_recipe, check_view, int_to_json, to_json
-from ._core.rules import InitName, Rule, resolve_rule
+from ._core.rules import InitName, Parameters, Rule, resolve_rule
 from ._core.stream import STREAM_VERSION, Seed, derive_key, resolve_seed
-from ._core.validation import check_count, check_out, check_shape
+from ._core.validation import Out, Shape, check_count, check_out, check_shape
 from .fans import fans
 
 __all__ = ["Table"]
@@ -44,8 +45,8 @@ class Table:
     init : str
         The name of an initialiser, such as "xavier_uniform" or "normal".
     seed, name, dtype, layout, groups, fan_in, fan_out
-        As in :func:`xavier_uniform`. A seed of None takes 256 bits from the operating system, which the attribute
-        `seed` then holds.
+        As in :func:`xavier_uniform`. **Two Tables without names under one seed hold the same numbers.** A seed of None
+        takes 256 bits from the operating system, which the attribute `seed` then holds.
     **parameters
         The initialiser's own parameters: gain, std, bound, ...
 
@@ -77,23 +78,25 @@ class Table:
 
     def __init__(
         self,
-        shape: Any,
+        shape: Shape,
         init: InitName | Callable[..., Any] = "xavier_uniform",
         *,
         seed: Seed = None,
         name: str = "",
-        dtype: Any = "float32",
+        dtype: DTypeLike = "float32",
         layout: str | None = None,
         groups: int = 1,
         fan_in: int | None = None,
         fan_out: int | None = None,
-        **parameters: Any,
+        **parameters: Unpack[Parameters],
     ) -> None:
         whole = check_shape(shape)
         rule = resolve_rule(init)
         kind = resolve_dtype(dtype)
         if math.prod(whole) * kind.itemsize >= 1 << 63:
             raise ValueError(f"an array must have less than 2**63 bytes, got the shape {whole!r} of {kind.name}")
+        if type(groups) is not int:
+            groups = check_count("groups", groups)
         given = layout is not None or groups != 1 or fan_in is not None or fan_out is not None
         fan = _resolve_fans(whole, layout, groups, fan_in, fan_out) if rule.uses_fans or given else None
         self._seed = resolve_seed(seed)
@@ -122,7 +125,7 @@ class Table:
         return self._sampler.dtype.storage
 
     @property
-    def dtype_name(self) -> str:
+    def dtype_name(self) -> DTypeName:
         """The dtype's name; available for bfloat16 and float8 even without ml_dtypes."""
         return self._sampler.dtype.name
 
@@ -199,17 +202,23 @@ class Table:
         return self._distribution.std(self._sampler.dtype)
 
     def density(self, x: Any) -> Any:
-        """The probability density at `x`; None if all values are equal, and for complex values.
+        """The probability density at a number `x`, or at each number of an array.
+
+        The result is None if all values are equal, and for complex values.
 
         Examples
         --------
         >>> Table((4, 4), "uniform", bound=0.5, seed=0).density([0.0, 0.25, 0.75])
         array([1., 1., 0.])
         """
-        return None if self._sampler.dtype.is_complex else self._distribution.density(np.asarray(x, float))
+        try:
+            numbers = np.asarray(x, float)
+        except (TypeError, ValueError, OverflowError):
+            raise TypeError(f"x must be a number or an array of numbers, got {type(x).__name__}") from None
+        return None if self._sampler.dtype.is_complex else self._distribution.density(numbers)
 
     @property
-    def init(self) -> str:
+    def init(self) -> InitName:
         """The initialiser's name; glorot_* is reported as xavier_*, and kaiming_* as he_*."""
         return self._rule.name
 
@@ -366,6 +375,12 @@ class Table:
             raise TypeError("len() of a Table without axes")
         return self._shape[0]
 
+    @overload
+    def __getitem__(self, index: slice | EllipsisType | list[Any] | Array | None) -> Array: ...
+
+    @overload
+    def __getitem__(self, index: Any) -> Any: ...
+
     def __getitem__(self, index: Any) -> Any:
         result = self.read(index)
         if result.ndim or index is Ellipsis or (isinstance(index, tuple) and any(item is Ellipsis for item in index)):
@@ -384,7 +399,7 @@ class Table:
         array = self.read()
         return array if dtype is None else array.astype(dtype, copy=False)
 
-    def read(self, index: Any = ..., out: Any = None, *, threads: int | None = None) -> Array:
+    def read(self, index: Any = ..., out: Out = None, *, threads: int | None = None) -> Array:
         """Compute ``self[index]`` as an array, in new memory or in `out`.
 
         Parameters

@@ -10,20 +10,22 @@ The distributions are those of TensorFlow, except where these were wrong:
   and the paper have sqrt(2 / (in + out)).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import prod
-from typing import Any
+from typing import Any, Literal
 
-from ._core.dtypes import resolve_dtype
+import numpy as np
+
+from ._core.dtypes import DTypeLike, resolve_dtype
 from ._core.fill import Array
 from ._core.stream import Seed, resolve_seed
-from ._core.validation import check_shape
+from ._core.validation import Shape, check_number, check_shape
 from .table import Table
 
 __all__ = ["variance_scaling_initializer", "xavier_initializer"]
 
 
-def xavier_initializer(uniform: bool = True, seed: Seed = None, dtype: Any = "float32") -> Callable[..., Array]:
+def xavier_initializer(uniform: bool = True, seed: Seed = None, dtype: DTypeLike = "float32") -> Callable[..., Array]:
     """``tf.contrib.layers.xavier_initializer``: :func:`variance_scaling_initializer` with factor 1 and "FAN_AVG".
 
     Examples
@@ -36,8 +38,9 @@ def xavier_initializer(uniform: bool = True, seed: Seed = None, dtype: Any = "fl
 
 
 def variance_scaling_initializer(
-    factor: float = 2.0, mode: str = "FAN_IN", uniform: bool = False, seed: Seed = None, dtype: Any = "float32"
-) -> Callable[..., Array]:
+    factor: float = 2.0, mode: Literal["FAN_IN", "FAN_OUT", "FAN_AVG"] = "FAN_IN", uniform: bool = False,
+    seed: Seed = None, dtype: DTypeLike = "float32",
+) -> Callable[..., Array]:  # fmt: skip
     """``tf.contrib.layers.variance_scaling_initializer``: values of mean 0 and variance factor / n.
 
     Parameters
@@ -51,8 +54,8 @@ def variance_scaling_initializer(
         Whether to draw from the uniform on +-sqrt(3 * factor / n), or from a normal that is cut at two standard
         deviations and widened by 1 / 0.8796.
     seed, dtype
-        As in :func:`xavierfast.xavier_uniform`. With a seed, all calls for one shape give the same values; with None,
-        each call gives other values, as in TensorFlow.
+        As in :func:`xavierfast.xavier_uniform`. **With a seed, all calls give the same numbers**, scaled for their
+        shapes, since tensors have no names here; with None, each call gives other values, as in TensorFlow.
 
     Returns
     -------
@@ -71,20 +74,27 @@ def variance_scaling_initializer(
     >>> weights.std().round(3), bool(abs(weights).max() <= 2 * 0.1 / 0.8796)
     (np.float32(0.1), True)
     """
-    if mode not in ("FAN_IN", "FAN_OUT", "FAN_AVG"):
-        raise ValueError(f"mode must be 'FAN_IN', 'FAN_OUT' or 'FAN_AVG', got {mode!r}")
+    if not isinstance(mode, str) or mode not in ("FAN_IN", "FAN_OUT", "FAN_AVG"):
+        raise ValueError(f"mode must be 'FAN_IN', 'FAN_OUT' or 'FAN_AVG', got {mode!r:.80}")
+    if not isinstance(uniform, (bool, np.bool_)):
+        raise TypeError(f"uniform must be True or False, got {uniform!r:.80}")
     fixed = None if seed is None else resolve_seed(seed)
     drawn: dict[str, Any] = {
-        "scale": factor,
+        "scale": check_number("factor", factor),
         "mode": mode.lower(),
         "distribution": "uniform" if uniform else "truncated_normal",
     }
     default = resolve_dtype(dtype).name
     Table((1, 1), "variance_scaling", seed=0, **drawn)  # raises errors here, where the arguments are given
 
-    def initializer(shape: Sequence[int], dtype: Any = None, partition_info: Any = None) -> Array:
-        sizes = check_shape(shape)
-        whole = sizes if partition_info is None else check_shape(partition_info.full_shape)
+    def initializer(shape: Shape, dtype: DTypeLike | None = None, partition_info: Any = None) -> Array:
+        sizes = whole = check_shape(shape)
+        if partition_info is not None:
+            if not (hasattr(partition_info, "full_shape") and hasattr(partition_info, "var_offset")):
+                raise TypeError(
+                    f"partition_info must have full_shape and var_offset, got {type(partition_info).__name__}"
+                )
+            whole = check_shape(partition_info.full_shape)
         n = max(1, prod(whole)) if len(whole) < 2 else None
         kind = default if dtype is None else dtype
         table = Table(whole, "variance_scaling", seed=fixed, dtype=kind, fan_in=n, fan_out=n, **drawn)

@@ -45,8 +45,10 @@ class DType:
 
     __slots__ = ("code", "is_complex", "is_native", "is_small", "itemsize", "name", "written")
 
-    def __init__(self, name: str, code: int, written: NumPyDType, *, is_native: bool = False, is_small: bool = False):
-        self.name = name
+    def __init__(
+        self, name: DTypeName, code: int, written: NumPyDType, *, is_native: bool = False, is_small: bool = False
+    ) -> None:
+        self.name: DTypeName = name
         self.code = code
         self.written = written
         self.itemsize = 1 if is_small else written.itemsize
@@ -104,12 +106,12 @@ class DType:
         return -self.at_most(-end)
 
 
-def _native(code: int, name: str) -> DType:
+def _native(code: int, name: DTypeName) -> DType:
     return DType(name, code, np.dtype(name), is_native=True)
 
 
 # The real formats of ml_dtypes that have a zero and a sign.
-_SMALL = (
+_SMALL: tuple[DTypeName, ...] = (
     "float8_e3m4", "float8_e4m3", "float8_e4m3b11fnuz", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2",
     "float8_e5m2fnuz", "float6_e2m3fn", "float6_e3m2fn", "float4_e2m1fn",
 )  # fmt: skip
@@ -141,7 +143,7 @@ def resolve_dtype(dtype: Any) -> DType:
     except (TypeError, ValueError, OverflowError, SyntaxError):
         native = None
     if native is None or native.name not in DTYPES:
-        raise TypeError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+        raise TypeError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r:.80}")
     if not native.isnative:
         raise TypeError(f"dtype must have this machine's byte order, got {dtype!r}: fill a native array and convert it")
     return DTYPES[native.name]

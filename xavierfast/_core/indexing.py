@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .fill import Array
+from .validation import shown
 
 __all__ = ["BadIndex", "Ids", "Selection", "select"]
 
@@ -44,8 +45,8 @@ def _parts(index: Any) -> list[Any]:
             continue
         try:
             array = np.asarray(item)
-        except ValueError:
-            array = np.asarray("ragged")
+        except (ValueError, RuntimeError):  # ragged lists; PyTorch's tensors that require a gradient
+            array = np.asarray("no index")
         if not array.size and not isinstance(item, np.ndarray):
             array = array.astype(np.int64)
         if array.dtype == bool:
@@ -56,7 +57,7 @@ def _parts(index: Any) -> list[Any]:
         else:
             raise BadIndex(
                 "only integers, slices (`:`), ellipsis (`...`), numpy.newaxis (`None`) and integer or boolean arrays "
-                f"are valid indices, got {item!r}"
+                f"are valid indices, got {shown(item)}"
             )
     return parts
 

@@ -8,17 +8,17 @@ LeCun, Bottou, Orr and Mueller (1998), "Efficient backprop", section 4.6.
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from math import isnan, sqrt
-from numbers import Complex, Real
+from numbers import Complex, Integral, Real
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypedDict, get_args
 
 import numpy as np
 
 from .. import kernels
 from .distributions import Constant, Distribution, Normal, RandomConstant, TruncatedNormal, Uniform, UniformRange
-from .validation import check_number
+from .validation import check_number, shown
 
-__all__ = ["RULES", "Fans", "InitName", "Rule", "resolve_rule"]
+__all__ = ["RULES", "SQRT_2", "Fans", "InitName", "Kind", "Mode", "Parameters", "Rule", "resolve_rule"]
 
 InitName = Literal[
     "xavier_uniform", "xavier_normal", "xavier_truncated_normal", "glorot_uniform", "glorot_normal",
@@ -27,8 +27,27 @@ InitName = Literal[
     "uniform", "normal", "truncated_normal", "constant", "zeros", "random_constant",
 ]  # fmt: skip
 
-KINDS = ("uniform", "normal", "truncated_normal")
-MODES: Mapping[str, Callable[[int, int], float]] = {
+Kind = Literal["uniform", "normal", "truncated_normal"]
+Mode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
+
+
+class Parameters(TypedDict, total=False):
+    """The parameters of all initialisers; each takes some of them."""
+
+    gain: float
+    scale: float
+    mode: Mode
+    distribution: Kind
+    bound: float | None
+    low: float | None
+    high: float | None
+    mean: float
+    std: float
+    value: complex
+
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+MODES: Mapping[Mode, Callable[[int, int], float]] = {
     "fan_in": lambda fan_in, fan_out: fan_in,
     "fan_out": lambda fan_in, fan_out: fan_out,
     "fan_avg": lambda fan_in, fan_out: (fan_in + fan_out) / 2,
@@ -58,7 +77,7 @@ class Rule(NamedTuple):
     A rule that `uses_fans` passes them to `distribution` as the first argument.
     """
 
-    name: str
+    name: InitName
     defaults: Mapping[str, Any]
     distribution: Callable[..., Distribution]
     uses_fans: bool = False
@@ -95,12 +114,12 @@ def _cached(name: str, fans: tuple[int, int, bool] | None, *parameters: Any) -> 
     return distribution
 
 
-def _scaled(kind: str, gain: float, mode: str, fans: Fans) -> Distribution:
+def _scaled(kind: str, gain: float, mode: Mode, fans: Fans) -> Distribution:
     """The distribution with standard deviation gain / sqrt(n), where n is the fan that `mode` names."""
     if not isinstance(mode, str) or mode not in MODES:
-        raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
-    if kind not in KINDS:
-        raise ValueError(f"distribution must be one of {', '.join(KINDS)}, got {kind!r}")
+        raise ValueError(f"mode must be one of {', '.join(MODES)}, got {shown(mode)}")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise ValueError(f"distribution must be one of {', '.join(KINDS)}, got {shown(kind)}")
     n = MODES[mode](fans.fan_in, fans.fan_out)
     gain = check_number("gain", gain)
     if not n:  # only for a weight without elements: fans that are given are at least 1
@@ -115,7 +134,7 @@ def _scaled(kind: str, gain: float, mode: str, fans: Fans) -> Distribution:
     )
 
 
-def _variance_scaling(fans: Fans, scale: float, mode: str, distribution: str) -> Distribution:
+def _variance_scaling(fans: Fans, scale: float, mode: Mode, distribution: Kind) -> Distribution:
     return _scaled(distribution, sqrt(check_number("scale", scale)), mode, fans)
 
 
@@ -123,7 +142,10 @@ def _uniform(bound: float | None, low: float | None, high: float | None) -> Dist
     if low is None and high is None:
         return Uniform(check_number("bound", 1.0 if bound is None else bound))
     if bound is not None or low is None or high is None:
-        raise TypeError(f"uniform takes bound, or low and high, got bound={bound!r}, low={low!r} and high={high!r}")
+        given = ", ".join(
+            f"{k}={shown(v)}" for k, v in (("bound", bound), ("low", low), ("high", high)) if v is not None
+        )
+        raise TypeError(f"uniform takes bound, or low and high, got {given}")
     first, last = check_number("low", low, negative=True), check_number("high", high, negative=True)
     if first > last:
         raise ValueError(f"low must be at most high, got low={low!r} and high={high!r}")
@@ -137,8 +159,10 @@ def _normal(mean: float, std: float) -> Distribution:
 def _truncated_normal(mean: float, std: float, low: float, high: float) -> Distribution:
     for name, value in (("low", low), ("high", high)):
         if not isinstance(value, Real) or isinstance(value, (bool, np.bool_)):
-            raise TypeError(f"{name} must be a number, got {value!r}")
-        if isnan(value):
+            raise TypeError(f"{name} must be a number, got {shown(value)}")
+        if isinstance(value, Integral):
+            check_number(name, value, negative=True)  # which refuses ints that are too large for a float
+        elif isnan(value):
             raise ValueError(f"{name} must not be NaN, got {value!r}")
     if not low < high:
         raise ValueError(f"low must be less than high, got low={low!r} and high={high!r}")
@@ -156,7 +180,7 @@ def _constant(value: complex) -> Distribution:
 def _rules() -> dict[str, Rule]:
     rules = {}
 
-    def add(name: str, distribution: Callable[..., Distribution], uses_fans: bool = False, /, **defaults: Any) -> None:
+    def add(name: Any, distribution: Callable[..., Distribution], uses_fans: bool = False, /, **defaults: Any) -> None:
         rules[name] = Rule(name, defaults, distribution, uses_fans)
 
     for kind in KINDS:
@@ -182,5 +206,5 @@ def resolve_rule(init: Any) -> Rule:
     """The rule for the name of an initialiser, or for the function of that name."""
     name = getattr(init, "__name__", init)
     if not isinstance(name, str) or name not in RULES:
-        raise ValueError(f"init must be the name of an initialiser, {', '.join(RULES)}; got {init!r}")
+        raise ValueError(f"init must be the name of an initialiser, {', '.join(RULES)}; got {shown(init)}")
     return RULES[name]

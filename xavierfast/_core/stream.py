@@ -16,9 +16,11 @@ import hashlib
 import operator
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
+
+from .validation import shown
 
 __all__ = ["STREAM_VERSION", "Seed", "derive_key", "resolve_seed"]
 
@@ -27,7 +29,14 @@ STREAM_VERSION = 1
 PERSON = b"xavierfast v1"
 
 if TYPE_CHECKING:
-    Seed = int | Sequence[int] | np.ndarray[Any, Any] | np.random.SeedSequence | np.random.Generator | None
+    Seed = (
+        SupportsIndex
+        | Sequence[SupportsIndex]
+        | np.ndarray[Any, Any]
+        | np.random.SeedSequence
+        | np.random.Generator
+        | None
+    )
 else:
     Seed = object  # numpy.random is slow to import, and a caller with a Generator has imported it
 
@@ -62,7 +71,9 @@ def resolve_seed(seed: Seed) -> int | tuple[int, ...]:
         return int.from_bytes(seed.generate_state(8, np.uint32).astype("<u4").tobytes(), "little")
     if isinstance(seed, np.random.Generator):
         return int.from_bytes(seed.bytes(32), "little")
-    if isinstance(seed, (Sequence, np.ndarray)) and not isinstance(seed, (str, bytes, bytearray, memoryview)):
+    if (isinstance(seed, Sequence) and not isinstance(seed, (str, bytes, bytearray, memoryview))) or (
+        isinstance(seed, np.ndarray) and seed.ndim
+    ):
         if not len(seed):
             raise ValueError("seed must hold at least one int, got an empty sequence: pass 0 or None instead")
         return tuple(_non_negative(item) for item in seed)
@@ -77,10 +88,10 @@ def _non_negative(seed: Any) -> int:
     if number is None:
         raise TypeError(
             "seed must be an int >= 0, a sequence of them, a numpy.random.SeedSequence, a numpy.random.Generator or "
-            f"None, got {seed!r}"
+            f"None, got {shown(seed)}"
         )
     if number < 0:
-        raise ValueError(f"seed must not be negative, got {seed!r}")
+        raise ValueError(f"seed must not be negative, got {shown(seed)}")
     return number
 
 
@@ -108,5 +119,5 @@ def derive_key(seed: int | tuple[int, ...], name: str) -> bytes:
     '6b1ce52b47d73579a0df8f1d37798ebf3e322b274fcd9ffdc962be9a4a0149d2'
     """
     if not isinstance(name, str):
-        raise TypeError(f"name must be a str, got {name!r}")
+        raise TypeError(f"name must be a str, got {shown(name)}")
     return hashlib.blake2b(_encode(seed) + _encode(name), digest_size=32, person=PERSON).digest()

@@ -5,9 +5,10 @@ wrong kind of argument, a ValueError for a wrong value, and is raised before any
 """
 
 import operator
+from collections.abc import Sequence
 from math import inf, isfinite
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
@@ -15,11 +16,35 @@ from .dtypes import DTYPES, NATIVE, DType
 from .threads import default_threads
 
 if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer  # the standard library itself names buffers only from Python 3.12 on
+
     from .fill import Array
 
-__all__ = ["MAX_AXES", "check_count", "check_number", "check_out", "check_shape", "check_threads", "dtype_of_out"]
+    Out = np.ndarray[Any, Any] | WriteableBuffer | None
+else:
+    Out = object
+
+__all__ = [
+    "MAX_AXES", "Out", "Shape", "check_count", "check_number", "check_out", "check_shape", "check_threads",
+    "dtype_of_out", "shown",
+]  # fmt: skip
 
 MAX_AXES = 64  # as in NumPy
+
+Shape = SupportsIndex | Sequence[SupportsIndex]
+
+
+def shown(value: object) -> str:
+    """The value for an error message: its repr, or only its type if the repr is long, as those of arrays are."""
+    try:
+        text = repr(value)
+    except Exception:  # of a foreign type; also for ints of too many digits and lists that are nested too deep
+        text = ""
+    return text if text and len(text) <= 100 and "\n" not in text else f"an object of type {type(value).__name__}"
+
+
+def _is_torch(value: object) -> bool:
+    return any(base.__module__.partition(".")[0] == "torch" for base in type(value).__mro__)
 
 
 def check_shape(shape: Any) -> tuple[int, ...]:
@@ -31,16 +56,18 @@ def check_shape(shape: Any) -> tuple[int, ...]:
         else:
             return shape
     try:
-        sizes = tuple(shape) if hasattr(shape, "__iter__") and not isinstance(shape, str) else (shape,)
+        sizes: tuple[Any, ...] = tuple(shape) if hasattr(shape, "__iter__") and not isinstance(shape, str) else (shape,)
         checked = tuple(operator.index(size) for size in sizes)
     except TypeError:
-        raise TypeError(f"shape must be a tuple of ints, got {shape!r}") from None
+        way = ": pass an array to fill as out=" if isinstance(shape, np.ndarray) else ""
+        way = ": use the functions of xavierfast.torch" if _is_torch(shape) else way
+        raise TypeError(f"shape must be a tuple of ints, got {shown(shape)}{way}") from None
     if any(isinstance(size, bool) for size in sizes):
-        raise TypeError(f"shape must be a tuple of ints, got {shape!r}")
+        raise TypeError(f"shape must be a tuple of ints, got {shown(shape)}")
     if len(checked) > MAX_AXES:
         raise ValueError(f"shape must have at most {MAX_AXES} axes, got {len(checked)}")
     if any(size < 0 for size in checked):
-        raise ValueError(f"shape must not have negative sizes, got {shape!r}")
+        raise ValueError(f"shape must not have negative sizes, got {shown(shape)}")
     return checked
 
 
@@ -51,11 +78,11 @@ def check_count(name: str, value: Any) -> int:
     except TypeError:
         number = None
     if number is None:
-        raise TypeError(f"{name} must be an int >= 1, got {value!r}")
+        raise TypeError(f"{name} must be an int >= 1, got {shown(value)}")
     if number < 1:
-        raise ValueError(f"{name} must be at least 1, got {value!r}")
+        raise ValueError(f"{name} must be at least 1, got {shown(value)}")
     if number >= 1 << 63:
-        raise ValueError(f"{name} must be less than 2**63, got {value!r:.80}")
+        raise ValueError(f"{name} must be less than 2**63, got {shown(value)}")
     return number
 
 
@@ -69,13 +96,13 @@ def check_number(name: str, value: object, *, negative: bool = False) -> float:
     if type(value) is float and 0 <= value < inf:
         return value
     if not isinstance(value, Real) or isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name} must be a number, got {value!r}")
+        raise TypeError(f"{name} must be a number, got {shown(value)}")
     try:
         number = float(value)
     except OverflowError:
         number = inf
     if not isfinite(number) or (number < 0 and not negative):
-        raise ValueError(f"{name} must be finite{'' if negative else ' and >= 0'}, got {value!r:.80}")
+        raise ValueError(f"{name} must be finite{'' if negative else ' and >= 0'}, got {shown(value)}")
     return number
 
 
@@ -94,8 +121,7 @@ def check_out(out: Any, dtype: DType, shape: Any, *, can_choose: bool = False) -
             array = np.asarray(memoryview(out))
         except (TypeError, ValueError):
             kind = type(out)
-            is_torch = any(base.__module__.partition(".")[0] == "torch" for base in kind.__mro__)
-            way = ": use the functions of xavierfast.torch" if is_torch else ""
+            way = ": use the functions of xavierfast.torch" if _is_torch(out) else ""
             raise TypeError(f"out must be a NumPy array or a buffer, got {kind.__name__}{way}") from None
         if array.dtype.itemsize == 1:  # raw memory: a bytearray, an mmap, shared memory
             try:

@@ -60,7 +60,7 @@ def _numbers(data: Array, dtype: str) -> Array:
     kind = DTYPES[dtype].storage if dtype in DTYPES else np.dtype(dtype)
     numbers: Array = data.view(kind)
     if kind.kind == "c":
-        return numbers.view(numbers.real.dtype)
+        return numbers.view(f"f{kind.itemsize // 2}")
     return (
         numbers
         if kind.kind == "f" and kind.itemsize > 1

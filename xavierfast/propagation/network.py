@@ -27,7 +27,7 @@ from .._core.fill import Array
 from .._core.recipe import to_json
 from .._core.rules import RULES
 from .._core.stream import Seed, resolve_seed
-from .._core.validation import check_count
+from .._core.validation import check_count, shown
 from ..model import Rule
 from ..table import Table
 from .plots import check_image_path, draw_reports
@@ -248,16 +248,23 @@ def _weights(widths: Sequence[int], seed: Any, keywords: Mapping[str, Any]) -> l
     return [table.read() for table in tables]
 
 
+def _apply(function: Function, x: Array) -> Array:
+    y = np.asarray(function(x))
+    if y.dtype.kind not in "biuf" or y.shape != x.shape:
+        raise ValueError(
+            "activation must be functions that give an array of real numbers of the shape that they get, "
+            f"got {y.dtype} of the shape {y.shape} for {x.shape}"
+        )
+    return y.astype(x.dtype, copy=False)
+
+
 def _run(inputs: Array, weights: Sequence[Array], f: Function, slope_of: Function, gradient: Array) -> list[Trace]:
-    steepest = float(np.nanmax(abs(slope_of(GRID))))
+    steepest = float(np.nanmax(abs(_apply(slope_of, GRID))))
     outputs, slopes, traces = [inputs], [], []
     for weight in weights:
         s = outputs[-1] @ weight
-        outputs.append(np.asarray(f(s), s.dtype))
-        slopes.append(np.asarray(slope_of(s), s.dtype))
-        if not outputs[-1].shape == slopes[-1].shape == s.shape:
-            raise ValueError(f"activation must be functions that keep a shape, got {outputs[-1].shape} and "
-                             f"{slopes[-1].shape} for {s.shape}")  # fmt: skip
+        outputs.append(_apply(f, s))
+        slopes.append(_apply(slope_of, s))
     for k in reversed(range(len(weights))):
         gradient = gradient * slopes[k]
         weight_gradient = outputs[k].T @ gradient / len(inputs)
@@ -347,8 +354,8 @@ def propagate(
     batch : int
         At least 1; without effect if `inputs` are given.
     seed
-        As in :func:`xavier_uniform`: the weights of layer i are
-        ``Table((widths[i - 1], widths[i]), init, seed=seed, name=f"layer {i}")``.
+        As in :func:`xavier_uniform`, but 0 by default, so that a measurement can be repeated. The weights of layer i
+        are ``Table((widths[i - 1], widths[i]), init, seed=seed, name=f"layer {i}")``.
     jacobian : bool
         Whether to compute the mean singular values of the layers' Jacobians, which takes most of the time.
     **parameters
@@ -374,6 +381,8 @@ def propagate(
     old_heuristic  0.6 0.5 0.5
     xavier_uniform 0.8 0.8 0.8
     """
+    if not isinstance(jacobian, (bool, np.bool_)):
+        raise TypeError(f"jacobian must be True or False, got {jacobian!r:.80}")
     widths, (label, f, slope_of) = _check_widths(widths), _check_activation(activation)
     title, keywords = _check_rule(init, parameters)
     seed = resolve_seed(seed)
@@ -417,16 +426,18 @@ def compare(
 
     Examples
     --------
-    Zeros, and one value for all weights, leave the neurons of a layer alike.
+    Zeros, and one value for all weights, leave all neurons of a layer alike.
 
     >>> compared = compare([100, 100, 100], "sigmoid", ["zeros", "random_constant", "xavier_normal"])
     >>> {init: [layer.distinct for layer in report.layers] for init, report in compared.reports.items()}
     {'zeros': [1, 1], 'random_constant': [1, 1], 'xavier_normal': [100, 100]}
     """
     rules = SCHEMES if inits is None else inits
-    if isinstance(rules, str) or not isinstance(rules, Iterable):
-        raise TypeError(f"inits must be a list of initialisers, got {rules!r}: put it into one")
-    labelled = dict(rules) if isinstance(rules, Mapping) else {_check_rule(rule, {})[0]: rule for rule in rules}
+    if isinstance(rules, str) or not isinstance(rules, Iterable) or isinstance(rules, np.ndarray):
+        raise TypeError(f"inits must be a list of initialisers, got {rules!r:.80}: put it into one")
+    labelled: dict[Any, Rule] = (
+        dict(rules) if isinstance(rules, Mapping) else {_check_rule(rule, {})[0]: rule for rule in rules}
+    )
     if not labelled:
         raise ValueError(f"inits must name at least one initialiser, got {inits!r}")
     keywords["seed"] = resolve_seed(keywords.get("seed", 0))
@@ -454,7 +465,7 @@ def suggest(
     Raises
     ------
     TypeError, ValueError
-        As in :func:`propagate`, and if no gain lets signals and gradients through.
+        As in :func:`propagate`, for fewer than two layers, and if no gain lets signals and gradients through.
 
     Examples
     --------
@@ -465,6 +476,8 @@ def suggest(
     ('xavier_uniform', 1.4)
     """
     widths, (_, f, slope_of), seed = _check_widths(widths), _check_activation(activation), resolve_seed(seed)
+    if len(widths) < 3:
+        raise ValueError(f"widths must be three ints or more, got {widths!r}: signals change from layer to layer")
     x = Table((check_count("batch", batch), widths[0]), "normal", seed=seed, name="inputs").read()
     gradient = Table((batch, widths[-1]), "normal", seed=seed, name="gradient").read()
     schemes: list[dict[str, Any]] = [{"init": "xavier_uniform"}]
@@ -490,7 +503,7 @@ def suggest(
             best = (*found, scheme)
     if best[0] == inf:
         raise ValueError(f"activation must let signals and gradients through two layers or more, got {activation!r}")
-    parameters = best[2] | {"gain": round(2 ** best[1], 2)}
+    parameters: dict[str, Any] = best[2] | {"gain": round(2 ** best[1], 2)}
     init = parameters.pop("init")
     return Suggestion(init, parameters, propagate(widths, activation, init, batch=batch, seed=seed, **parameters))
 
@@ -584,7 +597,7 @@ def parse_layers(text: str) -> tuple[int, ...]:
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If the text is not of this form, or asks for too many layers.
 
     Examples
@@ -592,6 +605,8 @@ def parse_layers(text: str) -> tuple[int, ...]:
     >>> parse_layers("784,512x3,10"), parse_layers("100x2")
     ((784, 512, 512, 512, 10), (100, 100, 100))
     """
+    if not isinstance(text, str):
+        raise TypeError(f"layers must be a str, such as '1000x5' or '784,512x3,10', got {text!r:.80}")
     widths: list[int] = []
     most = 100_000  # layers
     parts = text.split(",")
@@ -609,11 +624,16 @@ def parse_layers(text: str) -> tuple[int, ...]:
 
 
 def _check_widths(widths: Any) -> tuple[int, ...]:
-    if isinstance(widths, (str, bytes)) or not isinstance(widths, Iterable):
-        raise TypeError(f"widths must be a sequence of ints, got {widths!r}: the inputs' width, then one a layer")
-    checked = tuple(check_count("each of widths", width) for width in widths)
+    way = "give the width of the inputs, then that of each layer"
+    try:
+        given = None if isinstance(widths, (str, bytes)) else tuple(widths)
+    except TypeError:
+        given = None
+    if given is None:
+        raise TypeError(f"widths must be a sequence of ints, got {widths!r:.80}: {way}")
+    checked = tuple(check_count("each of widths", width) for width in given)
     if len(checked) < 2:
-        raise ValueError(f"widths must be two ints or more, got {widths!r}: the inputs' width, then one a layer")
+        raise ValueError(f"widths must be two ints or more, got {widths!r}: {way}")
     return checked
 
 
@@ -624,7 +644,7 @@ def _check_activation(activation: Any) -> tuple[str, Function, Function]:
             raise ValueError(f"activation must be one of {known}, or a pair of functions, got {activation!r}")
         return activation, *ACTIVATIONS[activation]
     if not (isinstance(activation, tuple) and len(activation) == 2 and all(map(callable, activation))):
-        raise TypeError(f"activation must be a name or a pair of functions (f, f'), got {activation!r}")
+        raise TypeError(f"activation must be a name or a pair of functions (f, f'), got {activation!r:.80}")
     return getattr(activation[0], "__name__", "f"), *activation
 
 
@@ -634,7 +654,7 @@ def _check_rule(init: Any, parameters: Mapping[str, Any]) -> tuple[str, dict[str
     keywords = {**(rule if isinstance(rule, Mapping) else {"init": rule}), **parameters}
     name = keywords["init"] = getattr(keywords.get("init"), "__name__", keywords.get("init"))
     if not isinstance(name, str) or name not in RULES:
-        raise ValueError(f"init must be one of old_heuristic, {', '.join(RULES)}; got {name!r}")
+        raise ValueError(f"init must be one of old_heuristic, {', '.join(RULES)}; got {shown(name)}")
     for reserved in ("shape", "seed", "name", "dtype"):
         if reserved in keywords:
             raise TypeError(f"parameters must be the initialiser's own, such as gain, got {reserved!r}: leave it out")
@@ -647,7 +667,7 @@ def _check_inputs(inputs: Any, width: int) -> Array:
     try:
         array = np.asarray(inputs)
     except ValueError:  # rows of several lengths
-        array = np.empty(0, object)
+        array = np.empty((0, 0), object)
     if array.dtype.kind not in "biuf":
         raise TypeError(f"inputs must be an array of real numbers, got {type(inputs).__name__} of {array.dtype}")
     if array.ndim != 2 or array.shape[1] != width or not len(array):

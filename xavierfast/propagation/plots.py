@@ -95,7 +95,7 @@ def draw_reports(reports: Mapping[str, "Report"], path: str | os.PathLike[str]) 
             ax.set(title=f"{label}, {report.activation}: {what}", ylabel="density", ylim=(0, None))
         pair[1].legend(fontsize="small")
     for ax, name, title in zip(axes[-1], ("std", "gradient"), ("activations", "gradients dC/ds"), strict=True):
-        logs = [0.0]
+        logs, stds = [0.0], np.empty(0)
         for k, (label, report) in enumerate(reports.items()):
             stds = np.array([getattr(layer, name) for layer in report.layers])
             variances = np.where((stds > 0) & (stds < inf), stds, nan) ** 2

@@ -46,9 +46,8 @@ def agreed_seed(generator: torch.Generator | None = None, *tensors: Tensor) -> l
     """
     device = "cpu" if generator is None else generator.device
     words = torch.randint(0, (1 << 63) - 1, (5,), generator=generator, device=device)
-    meshes = dict.fromkeys(t.device_mesh for t in tensors if hasattr(t, "device_mesh"))
-    for mesh in meshes:
-        if mesh.get_coordinate() is None:
+    for mesh in dict.fromkeys(getattr(tensor, "device_mesh", None) for tensor in tensors):
+        if mesh is None or mesh.get_coordinate() is None:
             continue
         words = words.to(mesh.device_type)
         for axis in range(mesh.ndim):

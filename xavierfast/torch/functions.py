@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._core.dtypes import DTYPES
+from .._core.dtypes import DTYPES, DTypeName
 from .._core.rules import InitName
 from .._core.stream import Seed
 from ..initializers import calculate_gain
@@ -53,7 +53,8 @@ def _fill(
     elif seed is None:
         seed = agreed_seed(generator, tensor)
     fans = weight_fans(tuple(tensor.shape), layout, groups, transposed)
-    dtype, mean = dtype_of(tensor), 0
+    dtype: Any = dtype_of(tensor)
+    mean = 0
     if dtype not in DTYPES:
         raise TypeError(f"a tensor to fill must hold one of {', '.join(DTYPES)}, got {tensor.dtype}")
     if tensor.is_complex() and init == "normal":  # our complex normals have the mean 0
@@ -62,7 +63,7 @@ def _fill(
     try:
         table = Table(tuple(tensor.shape), init, dtype=dtype, **arguments)
     except ValueError as error:  # values may overflow or underflow, which torch rounds to infinity or 0
-        wide = "complex128" if tensor.is_complex() else "float64"
+        wide: DTypeName = "complex128" if tensor.is_complex() else "float64"
         try:
             table = Table(tuple(tensor.shape), init, dtype=wide, **arguments)
         except ValueError:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .tensors import local_part
+from .tensors import is_plain, local_part
 
 __all__ = ["Memory", "Named", "children", "named_layers", "named_tensors"]
 
@@ -125,7 +125,7 @@ def _local(tensor: Any) -> Tensor | None:
     if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or tensor.is_meta:
         return None
     part = local_part(tensor)[0] if hasattr(tensor, "placements") else tensor
-    return part if type(part).__torch_dispatch__ is Tensor.__torch_dispatch__ else None
+    return part if is_plain(part) else None
 
 
 def _span(tensor: Tensor) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from .._core.validation import check_out
 from ..table import Table
 from .draws import draws_in_force
 
-__all__ = ["advise_huge_pages", "as_array", "can_fill", "dtype_of", "fill_", "local_part"]
+__all__ = ["advise_huge_pages", "as_array", "can_fill", "dtype_of", "fill_", "is_plain", "local_part"]
 
 # Bytes. Touching new memory in pages of 4 KiB takes longer than filling it; NumPy too asks for huge pages from here on.
 HUGE_PAGES_MIN_BYTES = 1 << 22
@@ -23,7 +23,7 @@ PAGE = mmap.PAGESIZE
 MADV_HUGEPAGE = 14
 
 
-def dtype_of(tensor: Tensor) -> str:
+def dtype_of(tensor: Tensor) -> Any:
     return str(tensor.dtype).removeprefix("torch.")
 
 
@@ -37,8 +37,13 @@ def can_fill(tensor: Any) -> bool:
     placements = getattr(tensor, "placements", ())
     if tensor.device.type != "cpu" or not tensor.numel() or any(placement.is_partial() for placement in placements):
         return False
-    part = tensor.to_local() if placements else tensor  # type: ignore[attr-defined]
-    return type(part).__torch_dispatch__ is Tensor.__torch_dispatch__
+    return is_plain(tensor.to_local() if placements else tensor)  # type: ignore[attr-defined]
+
+
+def is_plain(tensor: Any) -> bool:
+    """Whether a tensor has memory of its own, as fake tensors and others of a subclass may not."""
+    base: Any = Tensor
+    return type(tensor).__torch_dispatch__ is base.__torch_dispatch__
 
 
 def local_part(tensor: Tensor) -> tuple[Tensor, Any]:
