@@ -89,7 +89,7 @@ TESTS = {
         "tests/test_api.py::test_bad_thread_environment",
     ),
     "_core.rules": (
-        "tests/test_api.py", "tests/test_contrib.py", "tests/test_goldens.py", *DTYPES,
+        "tests/test_api.py", "tests/test_tf1.py", "tests/test_goldens.py", *DTYPES,
         f"{TABLE}::test_functions_are_the_short_way",
     ),
     "model": ("tests/test_model.py",),
