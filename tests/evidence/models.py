@@ -14,19 +14,19 @@ To see that the checks notice faults, one model is built with a parameter that t
 import math
 import sys
 import warnings
+from contextlib import suppress
 from itertools import islice
-
-warnings.simplefilter("ignore")
 
 try:
     import torch
     import transformers
+
+    import xavierfast.torch as xt
 except ImportError as error:
     print(f"needs {error.name}")
     sys.exit(77)
 
-import xavierfast.torch as xt
-
+warnings.simplefilter("ignore")
 transformers.logging.set_verbosity(50)
 MAX_PARAMETERS = 3_000_000
 # Whatever of these a configuration has gets this value, so that the model is small.
@@ -47,15 +47,11 @@ SIZES = {
 def shrink(config):
     for key, value in SIZES.items():
         if getattr(config, key, None) is not None:
-            try:
+            with suppress(AttributeError, ValueError, TypeError):
                 setattr(config, key, value)
-            except (AttributeError, ValueError, TypeError):
-                pass
     if getattr(config, "layer_types", None):
-        try:
+        with suppress(AttributeError):
             config.layer_types = config.layer_types[: getattr(config, "num_hidden_layers", 2)]
-        except AttributeError:
-            pass
     for part in vars(config).values():
         if isinstance(part, transformers.PretrainedConfig):
             shrink(part)
@@ -142,7 +138,7 @@ def main():
     if "gpt2" in names and not faults(planted)[2]:
         wrong.append("a planted fault was not noticed")
     print(
-        f"{models} kinds of models with {parameters:,} random parameters, {left} tensors that only constructors compute: "
+        f"{models} kinds of models with {parameters:,} random parameters, {left} tensors that only constructors compute, "
         f"{len(wrong)} faults"
     )
     return int(bool(wrong) or not models)
