@@ -138,7 +138,7 @@ def main():
     if "gpt2" in names and not faults(planted)[2]:
         wrong.append("a planted fault was not noticed")
     print(
-        f"{models} kinds of models with {parameters:,} random parameters, {left} tensors that only constructors compute, "
+        f"{models} kinds of models, {parameters:,} random parameters, {left} tensors that only constructors compute, "
         f"{len(wrong)} faults"
     )
     return int(bool(wrong) or not models)
