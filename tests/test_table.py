@@ -741,3 +741,11 @@ def test_where_nothing_is_selected_no_array_is_looked_at(shape):
                 table[index]
         else:
             same(table[index], want)
+
+
+def test_tables_of_zeros_of_both_signs_differ():
+    for dtype, value, other in (("float32", 0.0, -0.0), ("complex64", 1.5 + 0j, complex(1.5, -0.0))):
+        a, b = (xf.Table(3, "constant", value=v, dtype=dtype, seed=0) for v in (value, other))
+        assert a != b and a == xf.Table.from_recipe(a.recipe) and b == xf.Table.from_recipe(b.recipe)
+        assert a[...].tobytes() != b[...].tobytes()
+    assert xf.Table(3, "normal", std=1, seed=0) == xf.Table(3, "normal", std=1.0, seed=0)

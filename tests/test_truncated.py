@@ -1,5 +1,9 @@
 """The inverse distribution function of truncated normals beside mpmath at 60 digits, from the words themselves."""
 
+from fractions import Fraction
+from math import inf, isfinite
+from random import Random
+
 import mpmath
 import numpy as np
 import pytest
@@ -9,12 +13,11 @@ import xavierfast as xf
 from xavierfast import kernels
 from xavierfast._core.distributions import TruncatedNormal
 
-INF = float("inf")
 BOUNDS = [
-    (-2.0, 2.0), (-0.5, 0.5), (-1e-3, 1e-3), (-3.0, 3.0), (-6.0, 6.0), (-100.0, 100.0), (-INF, INF),
-    (-1.0, INF), (-INF, 0.25), (0.0, INF), (0.0, 1.0), (1.0, 1.001), (1.4, 1.6), (-2.0, 5.0), (-7.0, -1.0),
+    (-2.0, 2.0), (-0.5, 0.5), (-1e-3, 1e-3), (-3.0, 3.0), (-6.0, 6.0), (-100.0, 100.0), (-inf, inf),
+    (-1.0, inf), (-inf, 0.25), (0.0, inf), (0.0, 1.0), (1.0, 1.001), (1.4, 1.6), (-2.0, 5.0), (-7.0, -1.0),
     (-1.6, -1.5),
-    (6.0, INF), (-INF, -6.0), (6.0, 6.5), (8.0, 9.0), (-40.0, -39.9), (37.0, INF), (60.0, INF), (1000.0, INF),
+    (6.0, inf), (-inf, -6.0), (6.0, 6.5), (8.0, 9.0), (-40.0, -39.9), (37.0, inf), (60.0, inf), (1000.0, inf),
 ]  # fmt: skip
 # The ends of the range of the odd signed numbers, the middle, where branches meet, and anything.
 rng = np.random.default_rng(0)
@@ -42,11 +45,11 @@ def exact(v, low, high):
     if abs(low) > abs(high):  # work where tails are upper ones
         return -exact(1 - v, -high, -low)
     tail_low, tail_high = (
-        mpmath.exp(ln_upper_tail(mpmath.mpf(end))) if abs(end) < INF else mpmath.mpf(end < 0) for end in (low, high)
+        mpmath.exp(ln_upper_tail(mpmath.mpf(end))) if abs(end) < inf else mpmath.mpf(end < 0) for end in (low, high)
     )
     target = mpmath.log(tail_low) + mpmath.log1p(-v * (1 - tail_high / tail_low))
-    a = max(mpmath.mpf(low) if low > -INF else mpmath.mpf(-40), mpmath.mpf(-40))
-    b = mpmath.mpf(high) if high < INF else max(a, mpmath.mpf(0)) + 40
+    a = max(mpmath.mpf(low) if low > -inf else mpmath.mpf(-40), mpmath.mpf(-40))
+    b = mpmath.mpf(high) if high < inf else max(a, mpmath.mpf(0)) + 40
     for _ in range(60):
         x = (a + b) / 2
         a, b = (x, b) if ln_upper_tail(x) > target else (a, x)
@@ -115,3 +118,39 @@ def test_masses_of_nearly_one():
     for low, high in ((-7, 6.5), (-6.5, 7)):
         density = xf.Table(3, "truncated_normal", low=low, high=high).density(0.0)
         assert density == pytest.approx(float(mpmath.npdf(0) / mass), rel=1e-14)
+
+
+def magnitude(random, first, last):
+    return random.choice([1, -1]) * 10 ** random.uniform(first, last)
+
+
+def test_parameters_of_any_magnitude_give_values_within_the_bounds_or_an_error():
+    """Standard deviations, means and bounds from 10^-320 to 10^308: never NaN, and nothing beyond a bound."""
+    random, drawn = Random(5), 0
+    for _ in range(1500):
+        std = random.choice([1.0, abs(magnitude(random, -320, 308)), abs(magnitude(random, -10, 5))])
+        mean = random.choice([0.0, 0.0, magnitude(random, -320, 308), magnitude(random, -5, 5)])
+        low = random.choice([magnitude(random, -320, 308), magnitude(random, -5, 5), magnitude(random, 150, 160)])
+        others = [inf, -low, low + abs(magnitude(random, -16, 3)), low * (1 + 10 ** random.uniform(-16, 0))]
+        low, high = sorted((low, random.choice(others)))
+        dtype = random.choice(["float32", "float64", "float16", "bfloat16"])
+        parameters = {"mean": mean, "std": std, "low": low, "high": high}
+        try:
+            values = np.asarray(xf.truncated_normal(600, **parameters, dtype=dtype, seed=1)).astype(float)
+        except ValueError:
+            continue
+        drawn += 1
+        assert np.isfinite(values).all(), (dtype, parameters)
+        ends = [Fraction(mean) + Fraction(end) * Fraction(std) if isfinite(end) else end for end in (low, high)]
+        assert ends[0] <= Fraction(values.min()) and Fraction(values.max()) <= ends[1], (dtype, parameters)
+    assert drawn > 400
+
+
+@pytest.mark.parametrize("low", [1.1e154, 1e155, 1e300])
+def test_tails_whose_density_no_float_holds_are_refused(low):
+    for ends in ((low, 2 * low), (low, inf), (-2 * low, -low), (-inf, -low)):
+        with pytest.raises(ValueError, match=r"must not both lie beyond 1e\+154 on one side of the mean"):
+            xf.truncated_normal(3, low=ends[0], high=ends[1], dtype="float64")
+    assert (xf.truncated_normal(3, low=1e154, high=inf, dtype="float64", seed=0) == 1e154).all()
+    with pytest.raises(ValueError, match="the mean must lie within the range of float16, "):
+        xf.normal(3, mean=1e5, dtype="float16")

@@ -347,7 +347,10 @@ class Table:
         return table if view is None else table._view(*check_view(table.size, view))
 
     def __eq__(self, other: object) -> bool:
-        return self.recipe == other.recipe if isinstance(other, Table) else NotImplemented
+        if not isinstance(other, Table):
+            return NotImplemented
+        # The texts of distributions tell 0.0 from -0.0, which are equal as numbers and as values in recipes.
+        return self.recipe == other.recipe and repr(self._distribution) == repr(other._distribution)
 
     def __hash__(self) -> int:
         return hash((self.key, self._whole, self.dtype_name, self._distribution, self._position, self._shape))

@@ -40,7 +40,8 @@ SIZES = {
     "n_layer": 2, "n_head": 2, "n_positions": 64, "d_model": 32, "num_layers": 2, "num_heads": 2, "d_ff": 64,
     "d_kv": 16, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 2, "decoder_attention_heads": 2,
     "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "num_local_experts": 4, "num_experts": 4,
-    "moe_intermediate_size": 32, "depths": [1, 1, 2, 1], "hidden_sizes": [8, 8, 16, 16],
+    "moe_intermediate_size": 32, "depths": [1, 1, 2, 1], "hidden_sizes": [8, 8, 16, 16], "image_size": 32,
+    "patch_size": 8,
 }  # fmt: skip
 KINDS = ["gpt2", "bert", "llama", "mixtral", "qwen3_moe", "gpt_oss", "t5", "bart", "vit", "convnext", "whisper", "rwkv"]
 
@@ -98,6 +99,14 @@ def test_transformers(kind):
     tied = {name for name, value in one.filled.items() if "(" not in value}
     if kind != "rwkv":  # whose matrices are orthogonal, made of temporary draws
         assert not random & tied
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_marks_that_code_of_transformers_sets_and_reads_as_it_runs():
+    """An embedding of ViT-MAE leaves its class token as it is where its projection has been initialised before."""
+    first, second, model, meta = same_in_place_and_from_meta(transformers_model("vit_mae"))
+    assert list(first.left) == list(second.left) == ["embeddings.cls_token", "embeddings.position_embeddings"]
+    assert all(part._is_hf_initialized for part in (*model.modules(), *meta.modules()))
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -299,3 +308,4 @@ def test_marks_of_transformers_on_loaded_tensors_do_not_matter():
     xt.init_(loaded, seed=1)
     for a, b in zip(model.parameters(), loaded.parameters(), strict=True):
         assert torch.equal(a, b) and b._is_hf_initialized
+    assert all(module._is_hf_initialized for module in loaded.modules())

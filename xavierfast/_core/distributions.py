@@ -23,6 +23,8 @@ from .sampler import Sampler
 __all__ = ["Constant", "Distribution", "Normal", "RandomConstant", "TruncatedNormal", "Uniform", "UniformRange"]
 
 Density = np.ndarray[Any, Any] | None
+# Standard deviations from the mean, at which x^2 / 2 is still a float.
+MAX_TAIL = 1e154
 
 
 class Draw(NamedTuple):
@@ -75,6 +77,8 @@ def _draw(kind: type, distribution: Distribution, dtype: DType) -> Draw:
 
 def _check_scale(what: str, scale: float, extent: float, dtype: DType, mean: float = 0.0) -> None:
     """Raise a ValueError if values, which lie up to `extent` scales from the mean, would overflow or underflow."""
+    if abs(mean) > dtype.largest:
+        raise ValueError(f"the mean must lie within the range of {dtype.name}, +-{dtype.largest:g}, got {mean!r}")
     if scale * extent + abs(mean) > dtype.largest:
         room = (dtype.largest - abs(mean)) / extent
         beside = f" beside the mean {mean:g}" if mean else ""
@@ -266,7 +270,12 @@ class TruncatedNormal(
                 f"{float(ends[1])!r}: use a wider dtype"
             )
         with localcontext(DECIMAL):
-            if low != -high or dtype.name == "float64":
+            if low != -high or dtype.name == "float64" or std > DTYPES["float32"].largest:
+                if max(low, -high) > MAX_TAIL:
+                    raise ValueError(
+                        f"low and high must not both lie beyond {MAX_TAIL:g} on one side of the mean, where no float "
+                        f"holds the logarithm of the density, got {low!r} and {high!r}"
+                    )
                 return Draw(kernels.TRUNCATED_ANY, (std, mean, first, last, *_masses(low, high)))
             tail = upper_tail(high)
             scale = float((Decimal("0.5") - tail) * Decimal(2) ** -31)

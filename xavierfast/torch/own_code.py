@@ -48,11 +48,13 @@ def _recipe_of_all(layer: torch.nn.Module) -> Callable[[], Any] | None:
 
 def _recipe_of_each(layer: torch.nn.Module) -> Callable[[torch.nn.Module], Any] | None:
     """The method with which a model initialises one layer at a time: of transformers, and of models like nanoGPT."""
-    method = getattr(layer, "_init_weights", None)
+    name = "_initialize_weights" if _is_pretrained(layer) else "_init_weights"  # the former marks what it has done
+    method = getattr(layer, name, None)
     return method if _takes(method, 1) else None
 
 
 def _is_pretrained(layer: torch.nn.Module) -> bool:
+    """Whether this is a model of transformers, each of which initialises its own layers also within a larger one."""
     return any(base.__name__ == "PreTrainedModel" for base in type(layer).__mro__)
 
 
@@ -217,12 +219,11 @@ def _tensors(values: Any) -> Iterator[Tensor]:
 
 @contextmanager
 def _without_marks(module: torch.nn.Module) -> Iterator[None]:
-    """Take away the marks of transformers on tensors that were loaded, which its functions leave as they are."""
-    marked = [t for t in [*module.parameters(), *module.buffers()] if getattr(t, "_is_hf_initialized", False)]
-    for tensor in marked:
-        del tensor._is_hf_initialized  # type: ignore[attr-defined]
+    """Take away the marks of transformers on modules and tensors, which its code does not initialise again."""
+    holders = [*module.modules(), *module.parameters(), *module.buffers()]
+    marked: list[Any] = [holder for holder in holders if vars(holder).pop("_is_hf_initialized", False)]
     try:
         yield
     finally:
-        for tensor in marked:
-            tensor._is_hf_initialized = True  # type: ignore[attr-defined]
+        for holder in marked:
+            holder._is_hf_initialized = True
