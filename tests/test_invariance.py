@@ -241,3 +241,31 @@ def test_large_rows_in_fortran_order(shape):
     assert (draw("uniform", None, out=out) == draw("uniform", shape)).all()
     table = xf.Table((4, *shape), "uniform", seed=11)
     assert (table.read((2, slice(None, None, -1)), out) == np.asarray(table)[2, ::-1]).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16", "complex64", "float8_e4m3fn"])
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("size", [3, 700])
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
+def test_only_the_memory_of_an_array_counts(dtype, order, size, ml_dtypes):
+    """Masked elements, which a hard mask keeps from assignments, are filled too; a matrix stays a matrix."""
+    shape = (size, size + 1)
+    expected = xf.uniform(shape, seed=0, dtype=dtype)
+    masked = np.ma.masked_array(np.zeros_like(expected, order=order), mask=np.eye(*shape, dtype=bool), hard_mask=True)
+    assert xf.uniform(out=masked, seed=0, dtype=dtype) is masked
+    same_bits(masked.data, expected)
+    matrix = np.matrix(np.zeros_like(expected))
+    assert xf.uniform(out=matrix, seed=0, dtype=dtype) is matrix
+    same_bits(np.asarray(matrix), expected)
+    rows = np.ma.masked_array(np.zeros_like(expected[:2]), mask=True, hard_mask=True)
+    xf.Table(shape, "uniform", seed=0, dtype=dtype).read([1, 0], rows)
+    same_bits(rows.data, expected[[1, 0]])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float8_e4m3fn"])
+def test_forty_axes_in_any_order(dtype, ml_dtypes):
+    shape = (1,) * 30 + (2,) * 10
+    kind = xf.Table(1, "uniform", dtype=dtype).dtype
+    out = np.zeros(shape, kind).transpose(range(39, -1, -1))
+    xf.uniform(out=out, seed=0, dtype=dtype)
+    same_bits(np.ascontiguousarray(out), xf.uniform(out.shape, seed=0, dtype=dtype))

@@ -58,6 +58,8 @@ def fill(
     n, size = out.size, out.itemsize
     if not n:
         return
+    if type(out) is not np.ndarray:  # a masked array, a matrix: only the memory counts, not how it takes assignments
+        out = out.view(np.ndarray)
     if sampler.dtype.is_small:
         work = _cast_work(sampler, out, position, strides or c_strides(out.shape), gather)
     elif gather:
@@ -122,9 +124,11 @@ def _cast_work(sampler: Sampler, out: Array, position: int, strides: Strides, ga
     No value is beyond the largest number of the dtype, since distributions refuse parameters that could give one.
     """
     memory_strides = tuple(4 * step for step in c_strides(out.shape))
+    fewer_axes, strides_of_out, _ = collapse(out.shape, out.strides, c_strides(out.shape))
+    flat = np.lib.stride_tricks.as_strided(out, fewer_axes, strides_of_out)  # NumPy's .flat takes up to 32 axes
 
     def work(begin: int, end: int) -> None:
-        rows = out.reshape(-1) if out.flags.c_contiguous else out.flat
+        rows = out.reshape(-1) if out.flags.c_contiguous else flat.flat
         for first in range(begin, end, PIECE_BYTES // 8):
             block = np.empty(min(PIECE_BYTES // 8, end - first), np.float32)
             start = kernels.address(block) - 4 * first  # where element 0 would be
