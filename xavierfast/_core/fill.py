@@ -125,7 +125,8 @@ def _cast_work(sampler: Sampler, out: Array, position: int, strides: Strides, ga
     """
     memory_strides = tuple(4 * step for step in c_strides(out.shape))
     fewer_axes, strides_of_out, _ = collapse(out.shape, out.strides, c_strides(out.shape))
-    flat = np.lib.stride_tricks.as_strided(out, fewer_axes, strides_of_out)  # NumPy's .flat takes up to 32 axes
+    # NumPy's .flat takes up to 32 axes, and its as_strided no dtype of ml_dtypes.
+    flat = np.lib.stride_tricks.as_strided(out.view(np.uint8), fewer_axes, strides_of_out).view(out.dtype)
 
     def work(begin: int, end: int) -> None:
         rows = out.reshape(-1) if out.flags.c_contiguous else flat.flat
