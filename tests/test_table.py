@@ -749,3 +749,40 @@ def test_tables_of_zeros_of_both_signs_differ():
         assert a != b and a == xf.Table.from_recipe(a.recipe) and b == xf.Table.from_recipe(b.recipe)
         assert a[...].tobytes() != b[...].tobytes()
     assert xf.Table(3, "normal", std=1, seed=0) == xf.Table(3, "normal", std=1.0, seed=0)
+
+
+@pytest.mark.parametrize(
+    "keywords",
+    [
+        {"seed": 2**262_136 - 1},
+        {"seed": 10**5000},
+        {"seed": range(4096)},
+        {"seed": 0, "name": "\0\N{SNOWMAN}" * 10_000},
+        {"seed": 0, "shape": (0, 2**63 - 1)},
+        {"seed": 0, "shape": (0,) * 64},
+    ],
+)
+def test_what_a_table_accepts_its_recipe_and_its_repr_express(keywords):
+    keywords = {"shape": (3, 4), "init": "normal"} | keywords
+    table = xf.Table(**keywords)
+    assert pickle.loads(pickle.dumps(table)) == table
+    assert xf.Table.from_recipe(json.loads(json.dumps(table.recipe))) == table
+    assert eval(repr(table), {"Table": xf.Table}) == table
+    assert table.describe()
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"seed": 2**262_136}, "seed must have at most 262,136 bits, got an int of 262,137"),
+        ({"seed": range(4097)}, "seed must hold at most 4,096 ints, got 4,097"),
+        ({"seed": [1, 2**262_136]}, "seed must have at most 262,136 bits"),
+        ({"name": "a\ud800"}, "name must be text that UTF-8 can express"),
+        ({"shape": (0, 2**63)}, "shape must have sizes less than"),
+    ],
+)
+def test_what_no_recipe_could_express_is_refused(keywords, message):
+    with pytest.raises(ValueError, match=message):
+        xf.Table(**{"shape": (3, 4)} | keywords)
+    with pytest.raises(ValueError, match=message):
+        xf.xavier_uniform(**{"shape": (3, 4)} | keywords)

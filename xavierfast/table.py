@@ -584,4 +584,9 @@ def _resolve_fans(
 
 
 def _paste(value: Any) -> str:
-    return f"float({str(value)!r})" if isinstance(value, float) and not math.isfinite(value) else repr(value)
+    """The text of a value in a repr, which gives the value again."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"float({str(value)!r})"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_paste, value))}{',' * (len(value) == 1)})"
+    return hex(value) if isinstance(value, int) and value >= 1 << 64 else repr(value)

@@ -7,14 +7,12 @@ from typing import Any
 
 from .dtypes import DTYPES
 from .rules import RULES
-from .stream import STREAM_VERSION
+from .stream import MAX_SEED_BITS, MAX_SEED_INTS, STREAM_VERSION
 from .validation import MAX_AXES
 
 __all__ = ["check_recipe", "check_view", "int_to_json", "to_json"]
 
 MAX_EXACT_INT = 1 << 53  # larger JSON numbers lose digits in other languages
-MAX_SEED_INTS = 4096
-MAX_SEED_DIGITS = 65_536  # hexadecimal, with the 0x
 
 
 def int_to_json(number: int) -> int | str:
@@ -97,7 +95,7 @@ def check_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
 def _seed_from_json(seed: Any) -> int:
     if type(seed) is int and seed >= 0:
         return seed
-    if isinstance(seed, str) and len(seed) <= MAX_SEED_DIGITS and seed.startswith("0x") and seed[2:].isalnum():
+    if isinstance(seed, str) and len(seed) <= 2 + MAX_SEED_BITS // 4 and seed.startswith("0x") and seed[2:].isalnum():
         try:
             return int(seed, 16)
         except ValueError:

@@ -27,6 +27,9 @@ __all__ = ["STREAM_VERSION", "Seed", "derive_key", "resolve_seed"]
 # A change of any value, on any machine, would need another version, and another personalisation of the hash.
 STREAM_VERSION = 1
 PERSON = b"xavierfast v1"
+# So large that no use of seeds meets them, and small enough for all that is written to be read again.
+MAX_SEED_INTS = 4096
+MAX_SEED_BITS = 4 * 65_534
 
 if TYPE_CHECKING:
     Seed = (
@@ -56,14 +59,14 @@ def resolve_seed(seed: Seed) -> int | tuple[int, ...]:
     TypeError
         For anything else: floats, strings and bools too.
     ValueError
-        For a negative int or an empty sequence.
+        For a negative int, one of more than 262,136 bits, and a sequence that is empty or has more than 4,096 ints.
 
     Examples
     --------
     >>> resolve_seed(7), resolve_seed([7, 1])
     (7, (7, 1))
     """
-    if type(seed) is int and seed >= 0:
+    if type(seed) is int and 0 <= seed < 1 << 256:
         return seed
     if seed is None:
         return int.from_bytes(os.urandom(32), "little")  # what the module secrets does, which takes 2 ms to import
@@ -76,6 +79,8 @@ def resolve_seed(seed: Seed) -> int | tuple[int, ...]:
     ):
         if not len(seed):
             raise ValueError("seed must hold at least one int, got an empty sequence: pass 0 or None instead")
+        if len(seed) > MAX_SEED_INTS:
+            raise ValueError(f"seed must hold at most {MAX_SEED_INTS:,} ints, got {len(seed):,}")
         return tuple(_non_negative(item) for item in seed)
     return _non_negative(seed)
 
@@ -92,6 +97,8 @@ def _non_negative(seed: Any) -> int:
         )
     if number < 0:
         raise ValueError(f"seed must not be negative, got {shown(seed)}")
+    if number.bit_length() > MAX_SEED_BITS:
+        raise ValueError(f"seed must have at most {MAX_SEED_BITS:,} bits, got an int of {number.bit_length():,}")
     return number
 
 
@@ -100,7 +107,7 @@ def _encode(value: int | tuple[int, ...] | str) -> bytes:
         body = value.to_bytes((value.bit_length() + 7) // 8, "little")
         return b"i" + len(body).to_bytes(8, "little") + body
     if isinstance(value, str):
-        body = value.encode("utf-8", "surrogatepass")
+        body = value.encode()
         return b"s" + len(body).to_bytes(8, "little") + body
     return b"t" + len(value).to_bytes(8, "little") + b"".join(map(_encode, value))
 
@@ -110,8 +117,8 @@ def derive_key(seed: int | tuple[int, ...], name: str) -> bytes:
 
     Raises
     ------
-    TypeError
-        If the name is not a str.
+    TypeError, ValueError
+        If the name is not a str, or not text that UTF-8 can express.
 
     Examples
     --------
@@ -120,4 +127,8 @@ def derive_key(seed: int | tuple[int, ...], name: str) -> bytes:
     """
     if not isinstance(name, str):
         raise TypeError(f"name must be a str, got {shown(name)}")
-    return hashlib.blake2b(_encode(seed) + _encode(name), digest_size=32, person=PERSON).digest()
+    try:
+        text = _encode(name)
+    except UnicodeEncodeError:
+        raise ValueError(f"name must be text that UTF-8 can express, got {shown(name)}") from None
+    return hashlib.blake2b(_encode(seed) + text, digest_size=32, person=PERSON).digest()

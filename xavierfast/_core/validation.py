@@ -30,6 +30,7 @@ __all__ = [
 ]  # fmt: skip
 
 MAX_AXES = 64  # as in NumPy
+MAX_SIZE = 1 << 63
 
 Shape = SupportsIndex | Sequence[SupportsIndex]
 
@@ -51,7 +52,7 @@ def check_shape(shape: Any) -> tuple[int, ...]:
     """The shape as a tuple of ints; an int is a shape of one axis."""
     if type(shape) is tuple and len(shape) <= MAX_AXES:
         for size in shape:  # three times as fast as all()
-            if type(size) is not int or size < 0:
+            if type(size) is not int or not 0 <= size < MAX_SIZE:
                 break
         else:
             return shape
@@ -68,6 +69,8 @@ def check_shape(shape: Any) -> tuple[int, ...]:
         raise ValueError(f"shape must have at most {MAX_AXES} axes, got {len(checked)}")
     if any(size < 0 for size in checked):
         raise ValueError(f"shape must not have negative sizes, got {shown(shape)}")
+    if any(size >= MAX_SIZE for size in checked):
+        raise ValueError(f"shape must have sizes less than 2**63, got {shown(shape)}")
     return checked
 
 
