@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 import pytest
-from support import run
+from support import run, same_bits
 
 import xavierfast as xf
 from xavierfast._core import fill
@@ -446,3 +446,48 @@ def test_helpers_do_work():
 
     parallel_for(200 * 256, 256, 256, 3, work)
     assert len(names) == 3
+
+
+def test_as_many_threads_as_anybody_asks_for_are_bounded(monkeypatch):
+    started = []
+    monkeypatch.setattr(threads_module, "MAX_HELPERS", 5)
+    monkeypatch.setattr(threads_module, "_helpers", 0)
+    monkeypatch.setattr(threads_module, "_tasks", threads_module.SimpleQueue())
+    monkeypatch.setattr(threads_module.threading.Thread, "start", started.append)
+    expected = xf.uniform(1 << 20, seed=0, threads=1)
+    same_bits(xf.uniform(1 << 20, seed=0, threads=10**6), expected)
+    assert len(started) == 5
+
+
+def test_a_helper_that_an_exception_ends_is_replaced():
+    """As ``PyThreadState_SetAsyncExc`` ends threads."""
+    out = run("""
+        import ctypes, threading, time
+        import numpy as np
+        import xavierfast as xf
+        expected = xf.uniform(1 << 20, seed=0, threads=3)
+        for _ in range(5):
+            for thread in threading.enumerate():
+                if thread.name.startswith("xavierfast"):
+                    ident, error = ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit)
+                    ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, error)
+            deadline = time.monotonic() + 20
+            while threading.active_count() > 1 and time.monotonic() < deadline:
+                xf.uniform(1 << 20, seed=0, threads=3)  # wakes the helpers, which then see the exception
+            assert np.array_equal(xf.uniform(1 << 20, seed=0, threads=3), expected)
+        print(threading.active_count())
+    """)
+    assert out.split() == ["3"]
+
+
+@pytest.mark.parametrize("first", ["normal", "truncated_normal"])
+def test_a_large_fill_in_a_handler_while_the_first_one_begins(first):
+    """Nothing is imported on the way, of which a handler could find a half."""
+    out = run(f"""
+        import sys
+        import xavierfast as xf
+        before = set(sys.modules)
+        xf.{first}(1 << 20, seed=0, threads=3)
+        print(*sorted(set(sys.modules) - before))
+    """)
+    assert not out.split()

@@ -8,7 +8,7 @@ The kernels' constants are part of the stream contract, so they too are computed
 fractions, or in decimal arithmetic; never by a libm, which differs from machine to machine.
 """
 
-from decimal import Decimal, localcontext
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, Inexact, localcontext
 from functools import lru_cache
 from math import inf, isfinite, nextafter, pi, sqrt
 from typing import Any, NamedTuple
@@ -23,6 +23,8 @@ from .sampler import Sampler
 __all__ = ["Constant", "Distribution", "Normal", "RandomConstant", "TruncatedNormal", "Uniform", "UniformRange"]
 
 Density = np.ndarray[Any, Any] | None
+# Sums of products of floats have at most 2,800 digits.
+EXACT = Context(prec=3000, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[Inexact])
 # Standard deviations from the mean, at which x^2 / 2 is still a float.
 MAX_TAIL = 1e154
 
@@ -260,10 +262,9 @@ class TruncatedNormal(
         _check_scale("standard deviation", std, self._extent, dtype, mean)
         if dtype.is_complex:
             return self._draw_complex(dtype)
-        from fractions import Fraction  # it takes a millisecond to import, and nothing else needs it
-
-        ends = [Fraction(mean) + Fraction(end) * Fraction(std) if isfinite(end) else end for end in (low, high)]
-        first, last = dtype.at_least(ends[0]), dtype.at_most(ends[1])
+        with localcontext(EXACT):
+            ends = [Decimal(mean) + Decimal(end) * Decimal(std) if isfinite(end) else end for end in (low, high)]
+            first, last = dtype.at_least(ends[0]), dtype.at_most(ends[1])
         if first > last:
             raise ValueError(
                 f"no {dtype.name} lies between mean + low * std and mean + high * std, {float(ends[0])!r} and "

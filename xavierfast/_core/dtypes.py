@@ -12,17 +12,15 @@ float8_*, 6, 4      float32, which ml_dtypes rounds once                    ml_d
 """
 
 from collections.abc import Mapping
+from decimal import Decimal
 from functools import cache
 from math import inf, nextafter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 from warnings import catch_warnings, simplefilter
 
 import numpy as np
 
 from .. import kernels
-
-if TYPE_CHECKING:
-    from fractions import Fraction
 
 __all__ = ["DTYPES", "NATIVE", "DType", "DTypeLike", "DTypeName", "resolve_dtype"]
 
@@ -80,12 +78,12 @@ class DType:
             return float(numbers[numbers > 0][0])
         return 2.0**-24 if self.name == "float16" else 2.0**-900 if self.written in (float, complex) else 2.0**-80
 
-    def at_most(self, end: "Fraction | float") -> float:
-        """The largest finite number of this real dtype that is <= `end`; a Fraction can give an end more exactly than a
+    def at_most(self, end: Decimal | float) -> float:
+        """The largest finite number of this real dtype that is <= `end`; a Decimal can give an end more exactly than a
         float."""
         limit = self.largest
         value = float(max(min(end, limit), -limit))
-        if value > end:  # a Fraction was rounded up, or no number is so small
+        if value > end:  # a Decimal was rounded up, or no number is so small
             value = max(nextafter(value, -inf), -limit)
         if self.name == "float64":
             return value
@@ -101,7 +99,7 @@ class DType:
         near = kind(value)
         return float(near if float(near) <= value else np.nextafter(near, kind(-np.inf)))
 
-    def at_least(self, end: "Fraction | float") -> float:
+    def at_least(self, end: Decimal | float) -> float:
         """The smallest finite number of this real dtype that is >= `end`."""
         return -self.at_most(-end)
 

@@ -12,16 +12,10 @@ from functools import cache
 from math import ceil
 from queue import SimpleQueue
 from time import perf_counter
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
 
 __all__ = ["Work", "default_threads", "parallel_for"]
 
 Work = Callable[[int, int], None]
-Task = tuple["Future[None]", Callable[[], None]]
-
 # The time that a piece should take.
 MIN_PIECE_SECONDS, MAX_PIECE_SECONDS = 0.005, 0.02
 
@@ -79,9 +73,46 @@ def _read_quota(folder: str, version1: bool) -> list[int]:
 
 # ---- the pool
 
+
+class _Task:
+    """Work for one helper, of which the caller can take back what no helper has begun.
+
+    A Future of the standard library would do, but its import takes as long as that of this package. It must not be
+    imported later either: a signal's handler may fill while such an import runs, and would find half a module.
+    """
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self.work: Callable[[], None] | None = work
+        self.error: BaseException | None = None
+        self.ended = threading.Event()
+        # Whoever acquires it may run the work or drop it. It is reentrant: a caller that is interrupted asks again.
+        self.claim = threading.RLock()
+
+    def run(self) -> None:
+        if not self.claim.acquire(blocking=False):
+            return
+        try:
+            if self.work is not None:
+                self.work()
+        except BaseException as error:
+            self.error = error
+        finally:
+            self.work = None  # it would keep a buffer alive
+            self.ended.set()
+
+    def finish(self) -> BaseException | None:
+        """Drop the work if no helper has begun it, else wait for its end; return its error."""
+        if self.claim.acquire(blocking=False):
+            self.work = None
+        else:
+            self.ended.wait()
+        return self.error
+
+
 # Not a ThreadPoolExecutor: if Ctrl-C arrives while one is starting a thread, it loses track of that thread, and the
 # interpreter's exit joins it for ever. These helpers are daemons: others wait for tasks, never for threads.
-_tasks: "SimpleQueue[Task]" = SimpleQueue()
+MAX_HELPERS = 1024
+_tasks: SimpleQueue[_Task] = SimpleQueue()
 _helpers = 0
 _pool_lock = threading.RLock()  # reentrant: a signal's handler that runs while the pool grows may fill too
 
@@ -96,25 +127,20 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_drop_pool)
 
 
-def _worker(tasks: "SimpleQueue[Task]") -> None:
-    while True:
-        future, work = tasks.get()
-        if future.set_running_or_notify_cancel():
-            try:
-                work()
-            except BaseException as error:
-                future.set_exception(error)
-            else:
-                future.set_result(None)
-        del future, work  # they would keep a buffer alive
-
-
-def _submit(work: Callable[[], None], helpers: int, futures: "list[Future[None]]") -> None:
-    """Give `work` to this number of helpers, or to fewer at interpreter exit, when no thread can start; add their
-    futures."""
+def _worker(tasks: SimpleQueue[_Task]) -> None:
     global _helpers
-    from concurrent.futures import Future  # a sixth of the import time, and only large fills need it
+    try:
+        while True:
+            tasks.get().run()
+    finally:  # an exception that another thread has sent to this one: the next fill starts a new helper
+        _helpers -= 1
 
+
+def _submit(work: Callable[[], None], helpers: int, tasks: list[_Task]) -> None:
+    """Give `work` to this number of helpers, or to fewer at interpreter exit, when no thread can start; add their
+    tasks."""
+    global _helpers
+    helpers = min(helpers, MAX_HELPERS)
     with _pool_lock:
         try:
             while _helpers < helpers:
@@ -123,17 +149,17 @@ def _submit(work: Callable[[], None], helpers: int, futures: "list[Future[None]]
         except RuntimeError:
             pass
         for _ in range(min(helpers, _helpers)):
-            futures.append(Future())
-            _tasks.put((futures[-1], work))
+            tasks.append(_Task(work))
+            _tasks.put(tasks[-1])
 
 
-def _wait_all(futures: "list[Future[None]]") -> None:
+def _wait_all(tasks: list[_Task]) -> None:
     """Wait for every running helper, even through KeyboardInterrupt, since it still writes to memory; then raise the
     first error."""
     interrupt: BaseException | None = None
     while True:
         try:
-            failed = [future.exception() for future in futures if not future.cancel()]
+            failed = [task.finish() for task in tasks]
             break
         except BaseException as error:
             interrupt = error
@@ -173,13 +199,13 @@ def parallel_for(total: int, grain: int, first_size: int, threads: int, work: Wo
             begin = total
             raise
 
-    futures: list[Future[None]] = []
+    tasks: list[_Task] = []
     try:
         if threads > 1:
-            _submit(take_pieces, min(threads, -(-total // grain)) - 1, futures)
+            _submit(take_pieces, min(threads, -(-total // grain)) - 1, tasks)
         take_pieces()
     except BaseException:
         begin = total
         raise
     finally:
-        _wait_all(futures)
+        _wait_all(tasks)
