@@ -453,7 +453,7 @@ def test_as_many_threads_as_anybody_asks_for_are_bounded(monkeypatch):
     monkeypatch.setattr(threads_module, "MAX_HELPERS", 5)
     monkeypatch.setattr(threads_module, "_helpers", 0)
     monkeypatch.setattr(threads_module, "_tasks", threads_module.SimpleQueue())
-    monkeypatch.setattr(threads_module.threading.Thread, "start", started.append)
+    monkeypatch.setattr(threads_module.threading.Thread, "start", lambda self: started.append(self))
     expected = xf.uniform(1 << 20, seed=0, threads=1)
     same_bits(xf.uniform(1 << 20, seed=0, threads=10**6), expected)
     assert len(started) == 5
