@@ -1,7 +1,7 @@
 """The kernels for GPUs, in Triton: the bits of the CPU's kernels, of which this is a second source.
 
-It has the same three parts, in this order: words, values, fill. ``kernels.pxi`` and its includes explain the arithmetic;
-this module says what is different on a GPU.
+It has the same three parts, in this order: words, values, fill. ``kernels.pxi`` and its includes explain the
+arithmetic; this module says what is different on a GPU.
 
 A block of tensors stands for a group of tiles: tiles along the first axis, the 16 lanes along the last. Each thread has
 one ChaCha block, whose 16 words are 16 registers, and element 16 * k + lane of a tile comes from word k of that lane.
@@ -20,9 +20,9 @@ A compiler for GPUs fuses and approximates by default. The traps, each of which 
 - ``tl.where``, not ``tl.minimum``: the sign of a zero counts.
 - 16-bit and 8-bit floats are rounded here, by integers, and stored as ints: conversions differ from GPU to GPU.
 
-This module knows Triton and no framework. `out` and `ids` are objects with memory on the current device, as Triton takes
-them. ``fill``, ``gather`` and ``serves`` are all that its callers use: a backend for other GPUs is one more module
-with these three functions.
+This module knows Triton and no framework. `out` and `ids` are objects with memory on the current device, as Triton
+takes them. ``serves``, ``fill``, ``gather`` and ``MAX_AXES`` are all that its callers use: a backend for other GPUs is
+one more module with these four.
 """
 
 from math import gcd
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMATS", "MAX_AXES", "fill", "gather", "serves"]
 
-# The dtypes, with the numbers by which the kernels know them. An element has `itemsize` bytes of its own here.
+# The dtypes, with the numbers by which the kernels know them.
 FORMATS = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 3, "float8_e4m3fn": 4, "float8_e5m2": 5}
-MAX_AXES = 4  # of gather: three that are looped over, and the run
+MAX_AXES = 3  # that gather takes, beside one of the runs
 TILES = 8  # of one program
 WARPS = 4  # so that each of a program's 128 threads has one ChaCha block
 
@@ -503,7 +503,8 @@ def gather(
     strides: tuple[int, ...], ids: Any = None, rows: int = 0,
 ) -> None:  # fmt: skip
     """Write elements to strided memory: index (i, j, ...) of at most MAX_AXES axes gets element position +
-    i * strides[0] + j * strides[1] + ... Both kinds of strides are in elements.
+    i * strides[0] + j * strides[1] + ... of the stream. Both kinds of strides are in elements. The memory is as
+    for ``fill``.
 
     With `ids`, int64s in contiguous memory beside `out`, ids[i] stands for i in the first axis, counted from `rows` if
     it is negative. Where an id is not one of the rows, nothing is written.
@@ -520,7 +521,7 @@ def gather(
     elements = _tile_elements(sampler)
     grain = gcd(elements, *strides[:-1])
     tiles = (position % grain + elements - grain + length + elements - 1) // elements
-    fill_up = (1,) * (MAX_AXES - len(shape))
+    fill_up = (1,) * (MAX_AXES + 1 - len(shape))
     size1, size2 = (*sizes[1:], *fill_up)
     _launch(
         gather_kernel, sampler, runs * tiles,
