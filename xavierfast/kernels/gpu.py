@@ -13,8 +13,8 @@ Words k and k + 8 are the pair of Box and Muller, so no thread ever needs anothe
 
 A compiler for GPUs fuses and approximates by default. The traps, each of which has a test:
 
-- ``enable_fp_fusion=False`` at each launch, or products and sums are contracted. ``tl.fma`` is written where the CPU's
-  kernels have ``fused``.
+- ``enable_fp_fusion`` is False at each launch, or products and sums are contracted. ``tl.fma`` is written where the
+  CPU's kernels have ``fused``.
 - ``tl.div_rn`` and ``tl.sqrt_rn`` for float32: ``/`` and ``tl.sqrt`` are approximate. For float64 both are exact.
 - Positions are int64. The launcher passes a small int as int32 unless the parameter says otherwise.
 - ``tl.where``, not ``tl.minimum``: the sign of a zero counts.
@@ -44,6 +44,7 @@ FORMATS = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 3, "float8_e4m3
 MAX_AXES = 3  # that gather takes, beside one of the runs
 TILES = 8  # of one program
 WARPS = 4  # so that each of a program's 128 threads has one ChaCha block
+EXACT = {"enable_fp_fusion": False}  # options of each launch
 
 _KERNELS = {CONSTANT, UNIFORM, RANGE, NORMAL, TRUNCATED_2SIGMA, TRUNCATED_SYMMETRIC}
 _KERNELS_64 = {CONSTANT, UNIFORM, RANGE, NORMAL}
@@ -483,7 +484,7 @@ def _launch(kernel: Any, sampler: "Sampler", tiles: int, arguments: tuple[Any, .
     # Each launch has its own key, so nothing of it may be a constant of the compiled kernel.
     kernel[(-(-tiles // TILES),)](
         *arguments, *_scalars(sampler), KERNEL=sampler.kernel, FORMAT=FORMATS[sampler.dtype.name], TILES=TILES,
-        num_warps=WARPS, enable_fp_fusion=False, **options,
+        num_warps=WARPS, **EXACT, **options,
     )  # fmt: skip
 
 
