@@ -176,8 +176,8 @@ def faults(kernel: str, dtype: str, target: str, **options) -> tuple[list[str], 
 def main() -> int:
     wrong = 0
     print(
-        f"Triton {triton.__version__}: instructions of the program for each element (both ways to store are counted, of "
-        "which one runs) and registers of a thread"
+        f"Triton {triton.__version__}: instructions of the program for each element (both ways to store are counted, "
+        "of which one runs) and registers of a thread"
     )
     print(f"{'':32}" + "".join(f"{target:>14}" for target in TARGETS))
     for kernel, dtype in [

@@ -44,9 +44,10 @@ def test_fills(kernel, dtype, target, assembly):
     assert not assembly.faults(kernel, dtype, target)[0]
 
 
-@pytest.mark.parametrize("target", ["sm_90", "gfx942"])
-def test_gathers(target, assembly):
-    axes = {"AXES": 4, "IDS": True, "ONE": False, "DENSE": False}
+@pytest.mark.parametrize(("target", "axes"), [("sm_90", 4), ("gfx942", 2)])
+def test_gathers(target, axes, assembly):
+    """On AMD without the divisions of integers, which also become multiply-adds."""
+    axes = {"AXES": axes, "IDS": True, "ONE": axes == 2, "DENSE": False}
     assert not assembly.faults("NORMAL", "bfloat16", target, name="gather_kernel", **axes)[0]
 
 
