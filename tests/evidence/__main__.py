@@ -29,6 +29,7 @@ ATTACKS: dict[str, tuple[int, list[str], list[str] | None]] = {
     "machines": (45, [], None),
     "batteries": (60, [], None),
     "torchrec_shards": (4, [], None),
+    "gpu_assembly": (6, [], None),
 }
 UNABLE = 77
 

@@ -31,6 +31,7 @@ TESTS = (
     "tests/test_means.py",
     "tests/test_table.py::test_all_indices",
 )
+GPU_TESTS = ("tests/gpu/test_interpreter.py", "tests/gpu/test_assembly.py")  # if the fault is in the GPU's kernels
 # Name, a text that the sources hold exactly once, in whatever file, and what takes its place.
 FAULTS = [
     # ---- words
@@ -39,7 +40,7 @@ FAULTS = [
         "b[0] = rotl(b[0] ^ c[0], 7)",
         "b[0] = rotl(b[0] ^ c[0], 6)",
     ),
-    ("a wrong word in a quarter round", "quarter_round(x3, x4, x9, xe)", "quarter_round(x3, x4, x9, xf)"),
+    ("a wrong word in a quarter round", "    quarter_round(x3, x4, x9, xe)", "    quarter_round(x3, x4, x9, xf)"),
     ("two words of the key exchanged", "x4 = k0; x5 = k1;", "x4 = k1; x5 = k0;"),
     ("bytes of the key exchanged", "k[4 * j] | k[4 * j + 1] << 8", "k[4 * j + 1] | k[4 * j] << 8"),
     ("no feed-forward of a word", "w[6 * LANES + lane] = x6 + k2", "w[6 * LANES + lane] = x6"),
@@ -107,7 +108,7 @@ FAULTS = [
     ),
     ("a sum that is rounded to odd on one side", "(odd.u - nearer.u) | nearer.u", "odd.u | nearer.u"),
     ("half of TwoSum", "(product - (sum - part)) + (c - part)", "(c - part)"),
-    ("a float64 sum regrouped", "return f - s * (f - t * z) +", "return f - (s * f - s * t * z) +"),
+    ("a float64 sum regrouped", "return f - s * (f - t * z) + 0.69", "return f - (s * f - s * t * z) + 0.69"),
     (
         "the quadrant's swap from a wrong bit",
         "<uint32_t> (<int32_t> word >> 31)",
@@ -239,6 +240,34 @@ FAULTS = [
     ),
     ("a sequence of seeds without its length", 'b"t" + len(value).to_bytes(8, "little")', 'b"t"'),
     ("a bound rounded up", "float(near if float(near) <= value else", "float(near if True else"),
+    # ---- the GPU's kernels
+    ("fusion is left on", '"enable_fp_fusion": False', '"enable_fp_fusion": True'),
+    ("an approximate root", "tl.sqrt_rn(minus_two_ln", "tl.sqrt(minus_two_ln"),
+    ("an approximate division", "tl.fma(q * q, tl.div_rn(n, d)", "tl.fma(q * q, n / d"),
+    (
+        "a product and a sum for a fused step on the GPU",
+        "s = tl.fma(s, z, -0.08074581623077393)",
+        "s = s * z - 0.08074581623077393",
+    ),
+    ("a 32-bit position", "position + zero, key0", "position.to(tl.int32) + zero, key0"),
+    (
+        "a position of whatever type its value has",
+        "out, position: tl.int64, n: tl.int64,",
+        "out, position, n: tl.int64,",
+    ),
+    ("a 32-bit block counter on the GPU", "(tile >> 28).to(tl.uint32)", "(tile >> 60).to(tl.uint32)"),
+    ("a wrong lane", "low = (tile << 4).to(tl.uint32) + lane", "low = (tile << 4).to(tl.uint32) + (lane ^ 1)"),
+    ("a wrong half of a key's pair", "zero + (key2 >> 32)", "zero + (key2 >> 31)"),
+    ("ties away from even", "((b >> SHIFT) & 1) + (", "1 + ("),
+    (
+        "a store before the first element",
+        "tl.store(out + e, v[k], mask=(e >= 0) & (e < n))",
+        "tl.store(out + e, v[k], mask=e < n)",
+    ),
+    ("an unmasked store too many", "(begin + (TILES << SHIFT) <= n)", "(begin + (TILES << SHIFT) <= n + 1)"),
+    ("too few tiles for a run", "position % grain + elements - grain + length", "position % grain + length"),
+    ("a negative id is not wrapped on the GPU", "i = tl.where(i < 0, i + rows, i)", "i = i + 0"),
+    ("an id beyond the rows", "inside & (i >= 0) & (i < rows)", "inside & (i >= 0)"),
     # ---- the build
     ("contraction", '"-ffp-contract=off"', '"-ffp-contract=fast", "-march=native"'),
 ]
@@ -264,7 +293,7 @@ def build(folder: Path, environment: dict[str, str]) -> None:
         sys.exit(f"the build failed, which is not what a test catches:\n{process.stderr[-2000:]}")
 
 
-def first_failure(folder: Path, environment: dict[str, str]) -> str:
+def first_failure(folder: Path, environment: dict[str, str], tests: tuple[str, ...] = TESTS) -> str:
     """The first test that fails, or "" if none does; plain asserts, as a diff of long bytes takes minutes."""
     command = [
         sys.executable,
@@ -276,7 +305,7 @@ def first_failure(folder: Path, environment: dict[str, str]) -> str:
         "--assert=plain",
         "-p",
         "no:cacheprovider",
-        *TESTS,
+        *tests,
     ]
     try:
         process = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
@@ -321,7 +350,7 @@ def main() -> None:
             file.write_text(source.replace(old, new), encoding="utf-8")
             if needs_build(file):
                 build(folder, environment)
-            failure = first_failure(folder, environment)
+            failure = first_failure(folder, environment, GPU_TESTS if file.name == "gpu.py" else TESTS)
             file.write_text(source, encoding="utf-8")
             if not failure:
                 survivors.append(fault)
