@@ -275,8 +275,10 @@ def normal64(a, b, angle_a, angle_b, std, mean):
     c = c * z + 0.015854344243815425962
     c = c * z - 0.30842513753404245381
     c = c * z + 1.0
-    c, s = c * r, s * r
-    c = tl.where((angle_a & 0x40000000) != 0, -c, c)
+    s = s * r
+    # The sign by its bit: Triton's -c is 0.0 - c, which has no negative zero.
+    sign = (angle_a.to(tl.uint64) << 33) & 0x8000000000000000
+    c = ((c * r).to(tl.uint64, bitcast=True) ^ sign).to(tl.float64, bitcast=True)
     swap = angle_a >= 0x80000000
     return tl.where(swap, s, c) + mean, tl.where(swap, c, s) + mean
 
@@ -303,8 +305,7 @@ def round_to(y, MANTISSA: tl.constexpr, BIAS: tl.constexpr):
     small = (b + 2.0**STEP).to(tl.int32, bitcast=True) - ((127 + STEP) << 23)
     b = b.to(tl.int32, bitcast=True)
     b = (b + (((b >> SHIFT) & 1) + ((1 << (SHIFT - 1)) - 1 - ((127 - BIAS) << 23)))) >> SHIFT
-    b = tl.where(b < (1 << MANTISSA), small, b)
-    return b
+    return tl.where(b < (1 << MANTISSA), small, b)
 
 
 @triton.jit
