@@ -113,11 +113,11 @@ def test_what_an_import_loads():
     assert not FRAMEWORKS & loaded
 
 
-def test_torch_loads_no_files_no_plots_and_no_triton():
-    """So that it works where files cannot, as on Windows, and where there is no GPU."""
+def test_torch_loads_no_files_no_plots_and_no_kernels_for_gpus():
+    """So that it works where files cannot, as on Windows, and without Triton, which only torch's own compiler may load."""
     pytest.importorskip("torch")
     loaded = loaded_by("import xavierfast.torch")
-    bad = ("xavierfast.files", "xavierfast.propagation", "xavierfast.kernels.gpu", "matplotlib", "triton")
+    bad = ("xavierfast.files", "xavierfast.propagation", "xavierfast.kernels.gpu", "matplotlib")
     assert not [name for name in loaded if name.startswith(bad)]
 
 

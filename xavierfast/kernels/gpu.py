@@ -37,6 +37,10 @@ from . import CONSTANT, NORMAL, RANGE, TRUNCATED_2SIGMA, TRUNCATED_SYMMETRIC, UN
 if TYPE_CHECKING:
     from .._core.sampler import Sampler
 
+# Older ones flush subnormals in roots on NVIDIA, or have not been examined.
+if tuple(map(int, triton.__version__.split(".")[:2])) < (3, 7):
+    raise ImportError(f"the kernels for GPUs need Triton 3.7 or newer, got {triton.__version__}")
+
 __all__ = ["FORMATS", "MAX_AXES", "fill", "gather", "serves"]
 
 # The dtypes, with the numbers by which the kernels know them.

@@ -40,7 +40,7 @@ def _backend(name: str) -> Any:
     except ImportError as error:
         warnings.warn(
             "tensors on a GPU are computed on the CPU and copied, which is slower, since Triton cannot be imported "
-            f"({error}): pip install triton",
+            f"({error}): pip install 'triton>=3.7'",
             stacklevel=1,
         )
         return None
