@@ -9,7 +9,7 @@ from support import run
 import xavierfast
 
 ROOT = Path(xavierfast.__file__).parent
-FRAMEWORKS = {"torch", "jax", "keras", "dask", "zarr", "matplotlib", "typer", "rich", "fcntl"}
+FRAMEWORKS = {"torch", "jax", "keras", "dask", "zarr", "matplotlib", "typer", "rich", "fcntl", "triton"}
 
 
 def imports_of(path: Path) -> set[str]:
@@ -50,7 +50,10 @@ CORE = ("_core", "kernels", "fans.py", "table.py", "initializers.py", "model.py"
 RULES = [
     (("_core",), ("xavierfast.table", "xavierfast.initializers", "xavierfast.model", "xavierfast.fans")),
     (CORE, ("xavierfast.files", "xavierfast.torch", "xavierfast.propagation", *FRAMEWORKS)),
-    (("torch", "jax.py", "keras.py", "tf1.py"), ("xavierfast.files", "xavierfast.propagation", "matplotlib", "fcntl")),
+    (
+        ("torch", "jax.py", "keras.py", "tf1.py"),
+        ("xavierfast.files", "xavierfast.propagation", "xavierfast.kernels.gpu", "matplotlib", "fcntl", "triton"),
+    ),
     (("files",), ("xavierfast.torch", "xavierfast.propagation", *(FRAMEWORKS - {"fcntl"}))),
     (("propagation",), ("xavierfast.files", "xavierfast.torch", *FRAMEWORKS)),
 ]
@@ -61,7 +64,7 @@ def test_imports(room, forbidden):
     paths = rooms(*room)
     assert paths
     for path in paths:
-        for name in imports_of(path):
+        for name in imports_of(path) - ({"triton", "triton.language"} if path.name == "gpu.py" else set()):
             assert not any(name == bad or name.startswith(f"{bad}.") for bad in forbidden), f"{path.name}: {name}"
 
 
@@ -110,11 +113,11 @@ def test_what_an_import_loads():
     assert not FRAMEWORKS & loaded
 
 
-def test_torch_loads_no_files_and_no_plots():
-    """xavierfast.torch works where xavierfast.files cannot be imported, as on Windows."""
+def test_torch_loads_no_files_no_plots_and_no_kernels_for_gpus():
+    """xavierfast.torch works where xavierfast.files and Triton cannot be imported, as on Windows."""
     pytest.importorskip("torch")
     loaded = loaded_by("import xavierfast.torch")
-    bad = ("xavierfast.files", "xavierfast.propagation", "matplotlib")
+    bad = ("xavierfast.files", "xavierfast.propagation", "xavierfast.kernels.gpu", "matplotlib")
     assert not [name for name in loaded if name.startswith(bad)]
 
 

@@ -1,5 +1,5 @@
 """Faults planted one at a time into a copy of the sources, each of which the tests must catch:
-``python tests/evidence/faults.py [WORDS OF A FAULT'S NAME]``. Needs a compiler; about seven minutes on one core."""
+``python tests/evidence/faults.py [WORDS OF A FAULT'S NAME]``. Needs a compiler; about half an hour on one core."""
 
 import os
 import re
@@ -31,6 +31,7 @@ TESTS = (
     "tests/test_means.py",
     "tests/test_table.py::test_all_indices",
 )
+GPU_TESTS = ("tests/gpu/test_interpreter.py", "tests/gpu/test_assembly.py")  # if the fault is in the GPU's kernels
 # Name, a text that the sources hold exactly once, in whatever file, and what takes its place.
 FAULTS = [
     # ---- words
@@ -39,7 +40,7 @@ FAULTS = [
         "b[0] = rotl(b[0] ^ c[0], 7)",
         "b[0] = rotl(b[0] ^ c[0], 6)",
     ),
-    ("a wrong word in a quarter round", "quarter_round(x3, x4, x9, xe)", "quarter_round(x3, x4, x9, xf)"),
+    ("a wrong word in a quarter round", "    quarter_round(x3, x4, x9, xe)", "    quarter_round(x3, x4, x9, xf)"),
     ("two words of the key exchanged", "x4 = k0; x5 = k1;", "x4 = k1; x5 = k0;"),
     ("bytes of the key exchanged", "k[4 * j] | k[4 * j + 1] << 8", "k[4 * j + 1] | k[4 * j] << 8"),
     ("no feed-forward of a word", "w[6 * LANES + lane] = x6 + k2", "w[6 * LANES + lane] = x6"),
@@ -107,7 +108,7 @@ FAULTS = [
     ),
     ("a sum that is rounded to odd on one side", "(odd.u - nearer.u) | nearer.u", "odd.u | nearer.u"),
     ("half of TwoSum", "(product - (sum - part)) + (c - part)", "(c - part)"),
-    ("a float64 sum regrouped", "return f - s * (f - t * z) +", "return f - (s * f - s * t * z) +"),
+    ("a float64 sum regrouped", "return f - s * (f - t * z) + 0.69", "return f - (s * f - s * t * z) + 0.69"),
     (
         "the quadrant's swap from a wrong bit",
         "<uint32_t> (<int32_t> word >> 31)",
@@ -239,6 +240,34 @@ FAULTS = [
     ),
     ("a sequence of seeds without its length", 'b"t" + len(value).to_bytes(8, "little")', 'b"t"'),
     ("a bound rounded up", "float(near if float(near) <= value else", "float(near if True else"),
+    # ---- the GPU's kernels
+    ("GPU: fusion is left on", '"enable_fp_fusion": False', '"enable_fp_fusion": True'),
+    ("GPU: an approximate root", "tl.sqrt_rn(minus_two_ln", "tl.sqrt(minus_two_ln"),
+    ("GPU: an approximate division", "tl.fma(q * q, tl.div_rn(n, d)", "tl.fma(q * q, n / d"),
+    (
+        "GPU: a product and a sum for a fused step",
+        "s = tl.fma(s, z, -0.08074581623077393)",
+        "s = s * z - 0.08074581623077393",
+    ),
+    ("GPU: a 32-bit position", "position + zero, key0", "position.to(tl.int32) + zero, key0"),
+    (
+        "GPU: a position of whatever type its value has",
+        "out, position: tl.int64, n: tl.int64,",
+        "out, position, n: tl.int64,",
+    ),
+    ("GPU: a 32-bit block counter", "(tile >> 28).to(tl.uint32)", "(tile >> 60).to(tl.uint32)"),
+    ("GPU: a wrong lane", "low = (tile << 4).to(tl.uint32) + lane", "low = (tile << 4).to(tl.uint32) + (lane ^ 1)"),
+    ("GPU: a wrong half of a key's pair", "zero + (key2 >> 32)", "zero + (key2 >> 31)"),
+    ("GPU: ties away from even", "((b >> SHIFT) & 1) + (", "1 + ("),
+    (
+        "GPU: a store before the first element",
+        "tl.store(out + e, v[k], mask=(e >= 0) & (e < n))",
+        "tl.store(out + e, v[k], mask=e < n)",
+    ),
+    ("GPU: an unmasked store too many", "(begin + (TILES << SHIFT) <= n)", "(begin + (TILES << SHIFT) <= n + 1)"),
+    ("GPU: too few tiles for a run", "position % grain + elements - grain + length", "position % grain + length"),
+    ("GPU: a negative id is not wrapped", "i = tl.where(i < 0, i + rows, i)", "i = i + 0"),
+    ("GPU: an id beyond the rows", "inside & (i >= 0) & (i < rows)", "inside & (i >= 0)"),
     # ---- the build
     ("contraction", '"-ffp-contract=off"', '"-ffp-contract=fast", "-march=native"'),
 ]
@@ -264,7 +293,11 @@ def build(folder: Path, environment: dict[str, str]) -> None:
         sys.exit(f"the build failed, which is not what a test catches:\n{process.stderr[-2000:]}")
 
 
-def first_failure(folder: Path, environment: dict[str, str]) -> str:
+def tests_of(file: Path) -> tuple[str, ...]:
+    return GPU_TESTS if file.name == "gpu.py" else TESTS
+
+
+def first_failure(folder: Path, environment: dict[str, str], tests: tuple[str, ...]) -> str:
     """The first test that fails, or "" if none does; plain asserts, as a diff of long bytes takes minutes."""
     command = [
         sys.executable,
@@ -276,12 +309,12 @@ def first_failure(folder: Path, environment: dict[str, str]) -> str:
         "--assert=plain",
         "-p",
         "no:cacheprovider",
-        *TESTS,
+        *tests,
     ]
     try:
-        process = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+        process = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
     except subprocess.TimeoutExpired:
-        return "no end within 300 s"
+        return "no end within 600 s"
     if process.returncode < 0:
         return f"a crash by signal {-process.returncode}"
     failed = re.search(r"^FAILED (?:tests/)?(.+?)(?: - |$)", process.stdout, re.MULTILINE)
@@ -309,11 +342,12 @@ def main() -> None:
         command = [sys.executable, "-c", "import xavierfast; print(xavierfast.__file__)"]
         imported = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
         assert folder in Path(imported.stdout.strip()).resolve().parents, imported.stdout
-        failure = first_failure(folder, environment)
+        faults = [(fault, place_of(folder, old), old, new) for fault, old, new in FAULTS if words in fault]
+        tests = {tests_of(file): None for _, file, _, _ in faults}
+        failure = next(filter(None, (first_failure(folder, environment, some) for some in tests)), "")
         if failure:
             sys.exit(f"without a fault {failure} fails")
         print(f"{'no fault':44}{'nothing fails':76}{time.monotonic() - began:6.1f} s", flush=True)
-        faults = [(fault, place_of(folder, old), old, new) for fault, old, new in FAULTS if words in fault]
         # Faults that need no build go first, with kernels that have no fault.
         for fault, file, old, new in sorted(faults, key=lambda fault: needs_build(fault[1])):
             started = time.monotonic()
@@ -321,7 +355,7 @@ def main() -> None:
             file.write_text(source.replace(old, new), encoding="utf-8")
             if needs_build(file):
                 build(folder, environment)
-            failure = first_failure(folder, environment)
+            failure = first_failure(folder, environment, tests_of(file))
             file.write_text(source, encoding="utf-8")
             if not failure:
                 survivors.append(fault)

@@ -25,8 +25,8 @@ else:
     Out = object
 
 __all__ = [
-    "MAX_AXES", "Out", "Shape", "check_count", "check_number", "check_out", "check_shape", "check_threads",
-    "dtype_of_out", "shown",
+    "MAX_AXES", "Out", "Shape", "check_count", "check_no_overlap", "check_number", "check_out", "check_shape",
+    "check_threads", "dtype_of_out", "shown",
 ]  # fmt: skip
 
 MAX_AXES = 64  # as in NumPy
@@ -144,13 +144,17 @@ def check_out(out: Any, dtype: DType, shape: Any, *, can_choose: bool = False) -
         raise ValueError("out must be writable, got a read-only array or buffer")
     if shape is not None and array.shape != shape and array.shape != check_shape(shape):
         raise ValueError(f"shape and out must agree, got {check_shape(shape)} and an array of {array.shape}")
-    if not array.flags.c_contiguous and array.size:
-        reach = array.itemsize
-        strides = sorted((abs(stride), size) for stride, size in zip(array.strides, array.shape, strict=True))
-        for stride, size in strides:
-            if size > 1 and stride < reach:
-                raise ValueError(
-                    f"out must not overlap itself, got the shape {array.shape} with strides {array.strides}"
-                )
-            reach += (size - 1) * stride
+    if not array.flags.c_contiguous:
+        check_no_overlap(array.shape, array.strides, array.itemsize)
     return array
+
+
+def check_no_overlap(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int = 1) -> None:
+    """Check that elements, `itemsize` long in the unit of the strides, have places of their own."""
+    if 0 in shape:
+        return
+    reach = itemsize
+    for stride, size in sorted((abs(stride), size) for stride, size in zip(strides, shape, strict=True)):
+        if size > 1 and stride < reach:
+            raise ValueError(f"out must not overlap itself, got the shape {tuple(shape)} with strides {tuple(strides)}")
+        reach += (size - 1) * stride

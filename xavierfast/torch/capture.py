@@ -167,7 +167,7 @@ class _Numbered(Draws):
 def fast_init(seed: Seed = None, *, threads: int | None = None) -> Iterator[None]:
     """Draw the weights of all models that are built within this context by our kernels; their code stays as it is.
 
-    Every uniform and normal draw on a CPU tensor of floats is ours, in whatever way the code asks for it: by the
+    Every uniform and normal draw on a tensor of floats is ours, in whatever way the code asks for it: by the
     functions of ``torch.nn.init``, or those of a library that wraps or replaces them; by ``Tensor.uniform_`` and
     ``normal_``; by ``torch.rand``, ``randn``, ``rand_like``, ``randn_like`` and ``normal``; by the functions of
     ``xavierfast.torch``. The distributions are those that torch documents. Draws that are given a generator go to

@@ -60,9 +60,10 @@ def init_(
     Parameters
     ----------
     module : torch.nn.Module
-        A module on the CPU. DTensors are filled shard by shard, with the bits of the whole tensor on any number of
-        ranks. A parameter that several modules share is filled once, under its first name. Names are those of the
-        module without wrappers: ``torch.compile``, activation checkpoints, DDP and FSDP do not change them.
+        A module with memory on any device, or on several. DTensors are filled shard by shard, with the bits of the
+        whole tensor on any number of ranks. A parameter that several modules share is filled once, under its first
+        name. Names are those of the module without wrappers: ``torch.compile``, activation checkpoints, DDP and FSDP
+        do not change them.
     rules : str, function or mapping, optional
         By default each parameter is drawn as its model's own code draws it: the ``_init_weights`` of transformers'
         models and of models like them, the ``init_weights`` or ``init_states`` of timm's, torchtitan's and others', and
@@ -107,8 +108,9 @@ def materialize_(
     *,
     prefix: str = "",
     threads: int | None = None,
+    device: torch.device | str | int = "cpu",
 ) -> InitReport:
-    """Allocate CPU memory for a module that was built on the meta device, and fill it.
+    """Allocate memory for a module that was built on the meta device, and fill it.
 
     Parameters
     ----------
@@ -117,6 +119,8 @@ def materialize_(
         make them: each rank then holds and computes only its own shards. Tied parameters stay tied.
     rules, seed, prefix, threads
         As in :func:`init_`.
+    device : torch.device, str or int
+        The device of the memory, such as "cuda". DTensors need the type of device of their mesh.
 
     Returns
     -------
@@ -143,7 +147,7 @@ def materialize_(
     layers = list(named_layers(module, prefix))
     meta = {name for kind in ("_parameters", "_buffers")
             for name, found in named_tensors(layers, kind).items() if found.tensor.is_meta}  # fmt: skip
-    module.to_empty(device="cpu")
+    module.to_empty(device=device)
     for part, name, (owner, original) in tied:
         part._parameters[name] = owner._parameters[original]
     hollow = {}
@@ -237,7 +241,7 @@ def _why_not(tensor: Tensor) -> str:
         return f"it has no elements{': DeepSpeed has partitioned it' if hasattr(tensor, 'ds_shape') else ''}"
     if dtype_of(tensor) not in DTYPES or tensor.layout != torch.strided:
         return f"it holds {tensor.dtype} in the layout {tensor.layout}"
-    return "" if tensor.device.type == "cpu" else f"it is on {tensor.device}: initialise, then move"
+    return ""
 
 
 def _tables(parameters: Mapping[str, Named], rules: Rule | Mapping[str, Rule] | None, seed: Seed) -> dict[str, Table]:

@@ -110,7 +110,7 @@ class Memory:
 
     def _holder(self, part: Tensor) -> str:
         """The name of the smallest tensor that holds the first element of `part`."""
-        address, found, size = part.data_ptr(), "", 0
+        address, found, size = _address(part), "", 0
         i = bisect_right(self.begins, address)
         while i and self.furthest[i - 1] > address:
             i -= 1
@@ -128,15 +128,26 @@ def _local(tensor: Any) -> Tensor | None:
     return part if is_plain(part) else None
 
 
+def _address(tensor: Tensor) -> int:
+    """A number for a tensor's first byte, as far from those of the other bytes of its storage as their addresses are.
+
+    The pointers of mps and xla are no addresses, and different storages' may lie within each other's sizes.
+    """
+    if tensor.device.type in ("cpu", "cuda", "xpu"):  # one space of addresses
+        return tensor.data_ptr()
+    storage: int = tensor.untyped_storage()._cdata
+    return (storage << 64) + int(tensor.storage_offset()) * tensor.itemsize
+
+
 def _span(tensor: Tensor) -> tuple[int, int]:
     """The address of a tensor's first byte, and that after its last; torch's strides are never negative."""
     last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
-    return tensor.data_ptr(), tensor.data_ptr() + (last + 1) * tensor.itemsize
+    return _address(tensor), _address(tensor) + (last + 1) * tensor.itemsize
 
 
 def _holds(tensor: Tensor, address: int) -> bool:
     """Whether an element of a tensor lies at an address."""
-    offset = (address - tensor.data_ptr()) // tensor.itemsize
+    offset = (address - _address(tensor)) // tensor.itemsize
     for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True), reverse=True):
         if stride:
             index = min(offset // stride, size - 1)

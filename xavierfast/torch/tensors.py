@@ -1,4 +1,4 @@
-"""PyTorch tensors as memory: strided, sharded over a mesh, of any dtype that a Table can have."""
+"""PyTorch tensors as memory: strided, sharded over a mesh, of any dtype that a Table can have, on any device."""
 
 import ctypes
 import json
@@ -8,11 +8,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 from .._core.dtypes import DTYPES, resolve_dtype
 from .._core.fill import Array
-from .._core.validation import check_out
+from .._core.validation import check_out, check_threads
 from ..table import Table
+from .device import backend_of
+from .device import fill as fill_on_device
 from .draws import draws_in_force
 
 __all__ = ["advise_huge_pages", "as_array", "can_fill", "dtype_of", "fill_", "is_plain", "local_part"]
@@ -21,6 +24,7 @@ __all__ = ["advise_huge_pages", "as_array", "can_fill", "dtype_of", "fill_", "is
 HUGE_PAGES_MIN_BYTES = 1 << 22
 PAGE = mmap.PAGESIZE
 MADV_HUGEPAGE = 14
+INTS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 def dtype_of(tensor: Tensor) -> Any:
@@ -28,14 +32,14 @@ def dtype_of(tensor: Tensor) -> Any:
 
 
 def can_fill(tensor: Any) -> bool:
-    """Whether this is a strided tensor with elements in CPU memory, of a dtype that we fill.
+    """Whether this is a strided tensor with elements in the memory of a device, of a dtype that we fill.
 
     For a DTensor the answer is the same on all ranks: a rank's own part may be empty.
     """
     if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or dtype_of(tensor) not in DTYPES:
         return False
     placements = getattr(tensor, "placements", ())
-    if tensor.device.type != "cpu" or not tensor.numel() or any(placement.is_partial() for placement in placements):
+    if tensor.is_meta or not tensor.numel() or any(placement.is_partial() for placement in placements):
         return False
     return is_plain(tensor.to_local() if placements else tensor)  # type: ignore[attr-defined]
 
@@ -71,9 +75,7 @@ def local_part(tensor: Tensor) -> tuple[Tensor, Any]:
 
 
 def as_array(tensor: Tensor) -> Array:
-    """A tensor's memory as a NumPy array; for bfloat16, which NumPy does not have, the bits as uint16."""
-    if tensor.device.type != "cpu":
-        raise ValueError(f"a tensor to fill must be on the CPU, got one on {tensor.device}: initialise, then move it")
+    """The memory of a CPU tensor as a NumPy array; for bfloat16, which NumPy does not have, the bits as uint16."""
     dtype = dtype_of(tensor)
     if dtype not in DTYPES:
         raise TypeError(f"a tensor to fill must hold one of {', '.join(DTYPES)}, got {tensor.dtype}")
@@ -88,7 +90,7 @@ def as_array(tensor: Tensor) -> Array:
 
 def advise_huge_pages(tensor: Tensor) -> None:
     """Ask Linux for pages of 2 MiB for that part of a large tensor's memory that has not been touched yet."""
-    if tensor.nbytes < HUGE_PAGES_MIN_BYTES or not tensor.is_contiguous():
+    if tensor.device.type != "cpu" or tensor.nbytes < HUGE_PAGES_MIN_BYTES or not tensor.is_contiguous():
         return
     madvise = getattr(ctypes.CDLL(None), "madvise", None) if sys.platform == "linux" else None
     if madvise is not None:
@@ -97,17 +99,21 @@ def advise_huge_pages(tensor: Tensor) -> None:
         madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), MADV_HUGEPAGE)
 
 
-def fill_(tensor: Tensor, table: Table, *, threads: int | None = None) -> Tensor:
-    """Write a Table, or a shard of one, to a tensor.
+def fill_(tensor: Tensor, table: Table, ids: Tensor | None = None, *, threads: int | None = None) -> Tensor:
+    """Write a Table, a shard of one, or some of its rows to a tensor.
 
     Parameters
     ----------
     tensor : torch.Tensor
-        A CPU tensor of the table's shape and dtype, with any strides. Each rank fills its own shard of a DTensor.
+        A tensor of the table's shape and dtype, with any strides, on any device. Each rank fills its own shard of a
+        DTensor. Kernels on a CUDA, ROCm or XPU device write to its memory; see docs/gpu.md.
     table : Table
         The values to write.
+    ids : torch.Tensor, optional
+        The numbers of the table's rows to write, along one axis: ``tensor[i]`` gets row ``ids[i]``. They may be on the
+        tensor's device. Negative ids count from the end.
     threads : int, optional
-        As in :func:`xavierfast.xavier_uniform`.
+        As in :func:`xavierfast.xavier_uniform`. It has no effect on GPUs.
 
     Returns
     -------
@@ -118,6 +124,9 @@ def fill_(tensor: Tensor, table: Table, *, threads: int | None = None) -> Tensor
     ------
     TypeError, ValueError
         If the tensor is not as described above. Nothing is written then.
+    IndexError
+        If an id is not one of the table's rows. A GPU's kernels, for which nothing waits, raise no errors: they write
+        nothing for such an id.
 
     Examples
     --------
@@ -125,17 +134,32 @@ def fill_(tensor: Tensor, table: Table, *, threads: int | None = None) -> Tensor
     >>> rank = fill_(torch.empty(1000, 64), table.shard(slice(5000, 6000)))
     >>> bool((rank.numpy()[3] == table[5003]).all())
     True
+    >>> rows = fill_(torch.empty(2, 64), table, torch.tensor([5003, -1]))
+    >>> bool((rows[0] == rank[3]).all())
+    True
     """
     if not isinstance(tensor, Tensor):
         raise TypeError(f"tensor must be a torch.Tensor, got {type(tensor).__name__}")
     if not isinstance(table, Table):
         raise TypeError(f"table must be a xavierfast.Table, got {type(table).__name__}")
+    if ids is not None and (not isinstance(ids, Tensor) or ids.dtype not in INTS):
+        kind = ids.dtype if isinstance(ids, Tensor) else type(ids).__name__
+        raise TypeError(f"ids must be a torch.Tensor of ints, got {kind}")
     if torch.compiler.is_compiling():
         with torch.no_grad():
-            _fill_from_recipe(tensor.detach(), _recipe_of(table), threads)
+            _fill_from_recipe(tensor.detach(), _recipe_of(table), ids, threads)
         return tensor
-    if tuple(tensor.shape) != table.shape or dtype_of(tensor) != table.dtype_name:
-        raise ValueError(f"tensor and table must agree, got {tensor.dtype} {tuple(tensor.shape)} and {table!r}")
+    shape = table.shape
+    if ids is not None:
+        if ids.ndim != 1 or not table.ndim or hasattr(tensor, "placements"):
+            raise ValueError(
+                "ids must have one axis and select rows for a tensor that is no DTensor, "
+                f"got ids of shape {tuple(ids.shape)}, {type(tensor).__name__} and {table!r}"
+            )
+        shape = (len(ids), *table.shape[1:])
+    if tuple(tensor.shape) != shape or dtype_of(tensor) != table.dtype_name:
+        rows = "" if ids is None else f" and {len(ids)} ids"
+        raise ValueError(f"tensor and table must agree, got {tensor.dtype} {tuple(tensor.shape)} and {table!r}{rows}")
     if tensor.is_meta:
         raise ValueError("a tensor to fill must have memory, got one on meta: use materialize_ for modules")
     draws = draws_in_force.get()
@@ -148,9 +172,31 @@ def fill_(tensor: Tensor, table: Table, *, threads: int | None = None) -> Tensor
             ranges = tuple(slice(o, o + n) for o, n in zip(offsets, shard.shape, strict=True))
             fill_(shard, table.shard(ranges), threads=threads)
         return tensor
-    table.read(index, check_out(as_array(part), resolve_dtype(table.dtype_name), None), threads=threads)
+    _write(part, table, index, ids, threads)
     torch.autograd.graph.increment_version(part)
     return tensor
+
+
+def _write(part: Tensor, table: Table, index: Any, ids: Tensor | None, threads: int | None) -> None:
+    """Write ``table[index]``, or the rows `ids` of the table, to a tensor on any device."""
+    backend = backend_of(part, table._sampler)
+    if backend is not None:
+        if threads is not None:
+            check_threads(threads)
+        if ids is not None:
+            ids = ids.detach().to(part.device, torch.int64).contiguous()
+        if part.numel():
+            fill_on_device(backend, table._sampler, part, table._select(index), ids, len(table) if table.ndim else 0)
+        return
+    if ids is not None:
+        index = ids.detach().cpu().numpy()
+    if part.device.type == "cpu":
+        table.read(index, check_out(as_array(part), resolve_dtype(table.dtype_name), None), threads=threads)
+        return
+    with torch.no_grad(), _disable_current_modes():  # modes of ours would take the copy for a model's own
+        staged = torch.empty(part.shape, dtype=part.dtype, device="cpu")
+        table.read(index, check_out(as_array(staged), resolve_dtype(table.dtype_name), None), threads=threads)
+        part.copy_(staged)
 
 
 # ---- within torch.compile: one opaque operation, which the compiler does not look into
@@ -162,10 +208,10 @@ def _recipe_of(table: Table) -> str:
 
 
 @torch.library.custom_op("xavierfast::fill_from_recipe", mutates_args=("tensor",))
-def _fill_from_recipe(tensor: Tensor, recipe: str, threads: int | None) -> None:
-    fill_(tensor, Table.from_recipe(json.loads(recipe)), threads=threads)
+def _fill_from_recipe(tensor: Tensor, recipe: str, ids: Tensor | None, threads: int | None) -> None:
+    fill_(tensor, Table.from_recipe(json.loads(recipe)), ids, threads=threads)
 
 
 @_fill_from_recipe.register_fake
-def _(tensor: Tensor, recipe: str, threads: int | None) -> None:
+def _(tensor: Tensor, recipe: str, ids: Tensor | None, threads: int | None) -> None:
     return None
