@@ -503,7 +503,10 @@ class Table:
             fill(self._sampler, out, chosen.position, tuple(strides), gather, threads=threads)
             return
         strides[axis] = 1
-        arrays = np.broadcast_arrays(*(item.array for item in chosen.ids))
+        shape = chosen.shape[axis : axis + len(chosen.shape) - len(chosen.flat_shape) + 1]
+        arrays = [np.broadcast_to(item.array, shape) for item in chosen.ids]
+        if len(shape) > 32:  # the limit of `flat`
+            arrays = [array.reshape(-1) for array in arrays]
         before = (slice(None),) * axis
         for first in range(0, out.shape[axis], CHUNK):
             last = min(first + CHUNK, out.shape[axis])
