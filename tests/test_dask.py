@@ -236,6 +236,18 @@ def test_workers_write_and_verify(cluster, workers, tmp_path, monkeypatch):
     assert xd.verify("z", client=client).ok
 
 
+def test_axes_have_the_names_of_xarray(tmp_path):
+    zarr.open_group(tmp_path / "model", mode="w")
+    for shape in SHAPES:
+        xd.create(xf.Table(shape, "normal", seed=1), tmp_path / "z", force=True)
+        assert zarr.open(tmp_path / "z").metadata.dimension_names == ("dim_0", "dim_1", "dim_2")[: len(shape)]
+    xarray = pytest.importorskip("xarray")
+    xd.create(T, tmp_path / "model" / "items")
+    opened = xarray.open_zarr(tmp_path / "model", consolidated=False)["items"]
+    assert opened.dims == ("dim_0", "dim_1")
+    same_bits(opened.to_numpy(), T[...])
+
+
 def test_auto_cuts():
     for shape, chunks, shards in (
         ((10**6, 128), (2048, 128), (32768, 128)),

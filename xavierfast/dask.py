@@ -310,7 +310,8 @@ def _write(store: _Store, claim: _Claim, repair: bool, numbers: range) -> int:
         if repair and _holds(path, data):
             return 0
         claim.check()
-        wait_for(path.set(Buffer.from_array_like(data)))
+        value: Any = data  # zarr's protocol for arrays does not fit NumPy's, says pyright
+        wait_for(path.set(Buffer.from_array_like(value)))
         nbytes: int = prod(axis.stop - axis.start for axis in part) * store.table.itemsize
         return nbytes
 
@@ -389,6 +390,7 @@ def _new_array(store: Any, table: Table, chunks: tuple[int, ...], shards: tuple[
     return zarr.create_array(
         store, shape=table.shape, dtype=dtype, chunks=chunks, shards=shards, compressors=None, filters=None,
         fill_value=np.iinfo(dtype).max if dtype.kind == "u" else nan, attributes={"xavierfast": table.recipe},
+        dimension_names=[f"dim_{k}" for k in range(table.ndim)],  # as xarray names axes without names
     )  # fmt: skip
 
 
