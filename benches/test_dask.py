@@ -107,7 +107,7 @@ def nothing(store, numbers):
 
 @pytest.mark.parametrize("who", ["xavierfast dask.create, all tasks of 10.24 TB without their work"])
 def test_scheduling(benchmark, client, path, who):
-    array = xd._new(path, WHOLE, (2048, 128), (32768, 128))
+    array = xd._new_array(path, WHOLE, (2048, 128), (32768, 128))
 
     def call():
         store = xd._Store(array, WHOLE)

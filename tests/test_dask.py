@@ -1,5 +1,6 @@
 """Dask and zarr: the same bits from any blocks, workers and accidents; what is on disk is what zarr itself reads."""
 
+import asyncio
 import json
 import os
 import pickle
@@ -235,6 +236,18 @@ def test_workers_write_and_verify(cluster, workers, tmp_path, monkeypatch):
     assert xd.verify("z", client=client).ok
 
 
+def test_axes_have_the_names_of_xarray(tmp_path):
+    zarr.open_group(tmp_path / "model", mode="w")
+    for shape in SHAPES:
+        xd.create(xf.Table(shape, "normal", seed=1), tmp_path / "z", force=True)
+        assert zarr.open(tmp_path / "z").metadata.dimension_names == ("dim_0", "dim_1", "dim_2")[: len(shape)]
+    xarray = pytest.importorskip("xarray")
+    xd.create(T, tmp_path / "model" / "items")
+    opened = xarray.open_zarr(tmp_path / "model", consolidated=False)["items"]
+    assert opened.dims == ("dim_0", "dim_1")
+    same_bits(opened.to_numpy(), T[...])
+
+
 def test_auto_cuts():
     for shape, chunks, shards in (
         ((10**6, 128), (2048, 128), (32768, 128)),
@@ -246,7 +259,7 @@ def test_auto_cuts():
         store = zarr.storage.MemoryStore()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(xd, "_run", lambda *_: [])
-            with pytest.raises(FileNotFoundError, match="must share the store"):
+            with pytest.raises(FileNotFoundError, match="workers must share the store"):
                 xd.create(table, store)
         array = zarr.open_array(store, mode="r")
         assert (array.chunks, array.shards) == (chunks, shards)
@@ -359,7 +372,7 @@ def test_another_layout_is_not_taken_for_ours(tmp_path):
 
 
 def test_workers_must_share_the_store(client):
-    with pytest.raises(FileNotFoundError, match="all of them must share"):
+    with pytest.raises(FileNotFoundError, match="all workers must share the store"):
         xd.create(T, zarr.storage.MemoryStore(), client=client)
 
 
@@ -369,6 +382,187 @@ def test_other_stores():
         same_bits(zarr.open(store, mode="r")[...], T[...])
         assert xd.verify(store).ok
         assert xd.create(T, store, resume=True) == 0
+
+
+# ---- several writers of one store
+
+OTHER = xf.Table(T.shape, seed=8, name="items")
+
+
+class GatedStore(zarr.storage.LocalStore):
+    """A folder in which only three shards are written until its gate opens."""
+
+    gate = threading.Event()
+
+    async def set(self, key, value):
+        while len(shards_of(self.root)) == 3 and not self.gate.is_set():
+            await asyncio.sleep(0.001)
+        await super().set(key, value)
+
+
+def meanwhile(path, act, **keywords):
+    """Create the array of T, call `act` when the first shards are written, and return the error or None."""
+    errors = []
+
+    def work():
+        try:
+            xd.create(T, GatedStore(path), chunks=8, shards=8, **keywords)
+        except (OSError, ValueError) as error:
+            errors.append(error)
+
+    GatedStore.gate.clear()
+    with dask.config.set(scheduler="synchronous"):  # both writers would share a pool of threads
+        thread = threading.Thread(target=work)
+        thread.start()
+        while len(shards_of(path)) < 3:
+            time.sleep(0.001)
+        try:
+            act()
+        finally:
+            GatedStore.gate.set()
+            thread.join(60)
+    return errors[0] if errors else None
+
+
+def test_a_second_writer_is_refused(tmp_path):
+    path = tmp_path / "z"
+
+    def others():
+        for table, keywords, error, message in (
+            (OTHER, {"force": True}, FileExistsError, "was claimed by process [0-9]+ on .* and is unfinished"),
+            (T, {"force": True}, FileExistsError, "was claimed by"),  # of another layout
+            (OTHER, {}, FileExistsError, "already exists"),
+            (OTHER, {"resume": True}, ValueError, "must have the table's recipe"),
+        ):
+            with pytest.raises(error, match=message):
+                xd.create(table, path, **keywords)
+        (path / "zarr.json").rename(tmp_path / "away")
+        for keywords in ({}, {"resume": True}, {"force": True}):
+            with pytest.raises(FileExistsError, match="was claimed by"):
+                xd.create(OTHER, path, **keywords)
+        (tmp_path / "away").rename(path / "zarr.json")
+
+    assert meanwhile(path, others) is None
+    same_bits(zarr.open(path, mode="r")[...], T[...])
+    assert sorted(os.listdir(path)) == ["c", "zarr.json"]
+
+
+@pytest.mark.parametrize("make", [lambda path: path, lambda path: f"memory://{path}"])
+def test_of_many_writers_at_once_one_wins(tmp_path, make):
+    for attempt in range(5):
+        store, barrier, results = make(tmp_path / f"z{attempt}"), threading.Barrier(4), {}
+
+        def work(seed, store=store, barrier=barrier, results=results):
+            table = xf.Table((64, 24), seed=seed)
+            barrier.wait()
+            try:
+                xd.create(table, store, chunks=8, shards=8)
+                results[seed] = table
+            except FileExistsError:
+                pass
+
+        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        (winner,) = results.values()
+        same_bits(zarr.open(store, mode="r")[...], winner[...])
+        assert xd.verify(store).ok
+
+
+def test_what_is_removed_meanwhile_is_noticed(tmp_path):
+    for k, (name, message) in enumerate(
+        (("zarr.json", "was removed while"), ("c/*/0", "is missing, though"), (xd.CLAIM, "is missing: all workers"))
+    ):
+        path = tmp_path / str(k)
+        error = meanwhile(path, lambda path=path, name=name: next(path.glob(name)).unlink())
+        assert isinstance(error, FileNotFoundError) and message in str(error)
+        assert xd.create(T, path, resume=True, chunks=8, shards=8) >= 0
+        same_bits(zarr.open(path, mode="r")[...], T[...])
+
+
+def test_what_is_replaced_meanwhile_is_noticed(tmp_path):
+    def replace(path):
+        fields = json.loads((path / "zarr.json").read_text())
+        fields["attributes"]["xavierfast"]["seed"] = 8
+        (path / "zarr.json").write_text(json.dumps(fields))
+
+    error = meanwhile(tmp_path / "a", lambda: replace(tmp_path / "a"))
+    assert isinstance(error, FileExistsError) and "was replaced while" in str(error)
+
+    def remove_and_create(path):
+        path.rename(tmp_path / "away")
+        xd.create(OTHER, path, chunks=8, shards=8)
+
+    error = meanwhile(tmp_path / "b", lambda: remove_and_create(tmp_path / "b"))
+    assert isinstance(error, FileNotFoundError) and "nobody may remove it" in str(error)
+    same_bits(zarr.open(tmp_path / "b", mode="r")[...], OTHER[...])
+
+
+@pytest.mark.parametrize("keywords", [{"resume": True}, {"force": True, "chunks": 8, "shards": 8}])
+def test_a_writer_of_the_same_bytes_takes_over(tmp_path, keywords):
+    path = tmp_path / "z"
+    error = meanwhile(path, lambda: xd.create(T, path, **keywords))
+    assert isinstance(error, OSError)  # FileExistsError, or FileNotFoundError if the second has finished already
+    same_bits(zarr.open(path, mode="r")[...], T[...])
+    assert sorted(os.listdir(path)) == ["c", "zarr.json"]
+
+
+def test_the_claim_of_a_crash_is_for_the_same_array(tmp_path, monkeypatch):
+    path = tmp_path / "z"
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(xd, "_write", lambda *_: 1 // 0)
+        xd.create(T, path, shards=10)
+    claim = json.loads((path / xd.CLAIM).read_text())
+    assert claim["recipe"] == T.recipe and claim["process"] == os.getpid()
+    with pytest.raises(FileExistsError, match="was claimed by"):
+        xd.create(OTHER, path, force=True)
+    assert xd.create(T, path, resume=True) == T.nbytes
+    assert not (path / xd.CLAIM).exists()
+    assert xd.create(OTHER, path, force=True) == T.nbytes
+    for damaged in (b"", b"[]", b"\xff"):
+        (path / xd.CLAIM).write_bytes(damaged)
+        with pytest.raises(FileExistsError, match="was claimed by"):
+            xd.create(OTHER, path, resume=True)
+
+
+def test_resume_keeps_the_layout_or_refuses_another(tmp_path):
+    path = tmp_path / "z"
+    xd.create(T, path, chunks=8, shards=16)
+    assert xd.create(T, path, resume=True) == xd.create(T, path, resume=True, chunks=8, shards=16) == 0
+    assert xd.create(T, path, resume=True, chunks=8) == xd.create(T, path, resume=True, shards=16) == 0
+    for keywords, message in (
+        ({"chunks": 4}, r"must have the table's chunks, \[4, 24\], got \[8, 24\]"),
+        ({"shards": 32}, r"must have the table's shards, \[32, 24\], got \[16, 24\]"),
+        ({"chunks": (8, 12), "shards": 16}, "table's chunks"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            xd.create(T, path, resume=True, **keywords)
+    assert not (path / xd.CLAIM).exists()
+
+
+def test_partial_files_of_killed_workers_are_removed(tmp_path):
+    path = tmp_path / "z"
+    xd.create(T, path, shards=16)
+    names = [f"c/3/0.{'0a' * 16}.partial", f"zarr.{'b1' * 16}.partial"]
+    for name in [*names, "c/3/mine.partial"]:
+        (path / name).touch()
+    assert xd.create(T, path, resume=True) == 0
+    assert not any((path / name).exists() for name in names) and (path / "c/3/mine.partial").exists()
+
+
+def test_force_removes_whatever_array_was_there(tmp_path):
+    for store in (tmp_path / "z", "memory://forced.zarr"):
+        zarr.create_array(store, shape=(90, 4), dtype="f4", chunks=(5, 4), zarr_format=2)[...] = 1
+        assert xd.create(T, store, force=True) == T.nbytes
+        same_bits(zarr.open(store, mode="r")[...], T[...])
+    assert sorted(os.listdir(tmp_path / "z")) == ["c", "zarr.json"]
+
+
+def test_a_store_without_removal_is_refused(tmp_path):
+    with zarr.storage.ZipStore(tmp_path / "z.zip", mode="w") as store, pytest.raises(ValueError, match="got ZipStore"):
+        xd.create(T, store)
 
 
 # ---- one file

@@ -41,7 +41,7 @@ def agree(table, index):
     whole = np.asarray(table)
     try:
         want = whole[index]
-    except (IndexError, ValueError) as error:
+    except (IndexError, TypeError, ValueError) as error:
         with pytest.raises(type(error)):
             table[index]
         return
@@ -142,6 +142,56 @@ def test_index_errors(index, message):
     with pytest.raises(IndexError, match=message):
         table.read(index, out)
     assert (out == 7).all()
+
+
+class Index:
+    """An object with ``__index__`` only."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __index__(self):
+        if isinstance(self.value, int):
+            return self.value
+        raise self.value
+
+
+class IndexSequence(Index):
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, k):
+        return [0, 1][k]
+
+
+class IndexArray(Index):
+    def __array__(self, dtype=None, copy=None):
+        return np.array([0, 1])
+
+
+@pytest.mark.parametrize("kind", [Index, IndexSequence, IndexArray])
+@pytest.mark.parametrize("value", [2, -3, 3, ValueError("no"), TypeError("no")])
+def test_objects_that_are_indices(kind, value):
+    table, item = xf.Table((3, 4, 5), seed=1), kind(value)
+    for index in (item, (item,), (0, item), (item, [0, 1]), (..., item), [item, item], slice(item, None)):
+        agree(table, index)
+
+
+MANY = np.zeros((1,) * 40, int)
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        (None,) * 61, (None,) * 62, (0, 0, 0) + (None,) * 64, (0, 0, 0) + (None,) * 65, (None,) * 60 + ([[0, 1]],),
+        (None,) * 61 + ([[0, 1]],), (True,) + (None,) * 61, (True,) + (None,) * 60, MANY, (MANY, [0, 1, 2]),
+        (MANY, np.zeros((2,) + (1,) * 61, int)), (MANY, np.zeros((2,) + (1,) * 63, int)), (MANY,) + (None,) * 30,
+        (np.zeros((2,) * 3 + MANY.shape, int), 0, [3]),
+    ],
+    ids=range(14),
+)  # fmt: skip
+def test_sixty_four_axes(index):
+    agree(xf.Table((3, 4, 5), seed=1), index)
 
 
 @pytest.mark.parametrize("index", [1.0, "a", b"a", [0.5], {}, object(), 1j, np.array([1.0]), [[0], [1, 2]], (0, "a")])

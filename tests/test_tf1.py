@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import xavierfast as xf
-from xavierfast.tf1 import variance_scaling_initializer, xavier_initializer
+from xavierfast.tf1 import variance_scaling_initializer, xavier_initializer, xavier_initializer_conv2d
 
 STD_TRUNCATED = 0.87962566103423978
 
@@ -25,6 +25,7 @@ def test_the_signatures_of_tensorflow():
     def parameters(function):
         return [(p.name, p.default) for p in inspect.signature(function).parameters.values()]
 
+    assert xavier_initializer_conv2d is xavier_initializer
     assert parameters(xavier_initializer) == [("uniform", True), ("seed", None), ("dtype", "float32")]
     assert parameters(variance_scaling_initializer) == [
         ("factor", 2.0), ("mode", "FAN_IN"), ("uniform", False), ("seed", None), ("dtype", "float32"),
@@ -80,6 +81,25 @@ def test_a_part_is_that_of_the_whole(uniform):
     assert (part == whole[500:750]).all()
 
 
+@pytest.mark.parametrize(
+    ("shape", "offset", "full"),
+    [
+        ((5, 5), (10, 0), (13, 5)), ((5, 5), (0, 1), (13, 5)), ((5, 5), (0,), (13, 5)), ((5,), (0, 0), (13, 5)),
+        ((5, 5), (0, 0, 0), (13, 5)), ((5, 5), (0, 0), (13,)), ((5, 5), (14, 0), (13, 5)), ((), (0, 0), (13, 5)),
+    ],
+)  # fmt: skip
+def test_a_part_lies_within_the_whole(shape, offset, full):
+    with pytest.raises(ValueError, match="a part must lie within its variable, got the shape"):
+        xavier_initializer()(shape, partition_info=SimpleNamespace(full_shape=full, var_offset=offset))
+
+
+@pytest.mark.parametrize(("shape", "offset"), [((3, 5), (10, 0)), ((0, 5), (13, 0)), ((13, 5), (0, 0))])
+def test_a_part_at_the_end_of_the_whole(shape, offset):
+    init, info = xavier_initializer(seed=5), SimpleNamespace(full_shape=(13, 5), var_offset=offset)
+    part = init(shape, partition_info=info)
+    assert part.shape == shape and (part == init((13, 5))[offset[0] : offset[0] + shape[0]]).all()
+
+
 def test_seeds():
     init = xavier_initializer()
     assert (init((20, 20)) != init((20, 20))).any()  # as in TensorFlow, without a seed each call has its own
@@ -89,9 +109,14 @@ def test_seeds():
 
 
 @pytest.mark.parametrize(("call", "error", "match"), [
-    (lambda: variance_scaling_initializer(mode="fan_in"), ValueError, "mode must be 'FAN_IN', .* got 'fan_in'"),
+    (lambda: variance_scaling_initializer(mode="fan_in"), TypeError, "mode must be 'FAN_IN', .* got 'fan_in'"),
     (lambda: variance_scaling_initializer(-1.0), ValueError, "factor must be finite and >= 0, got -1.0"),
-    (lambda: xavier_initializer(dtype="int32"), TypeError, "dtype must be one of .* got 'int32'"),
+    (lambda: xavier_initializer(dtype="int32"), TypeError, "non-floating point type.* dtype must be .* got 'int32'"),
+    (lambda: xavier_initializer(dtype="complex64"), TypeError, "Cannot create initializer for non-floating point"),
+    (lambda: xavier_initializer()([], dtype="int32"), TypeError, "Cannot create initializer for non-floating point"),
+    (lambda: xavier_initializer(dtype="nonsense"), TypeError, "Cannot create initializer for non-floating point type."),
+    (lambda: xavier_initializer()([], dtype="complex128"), TypeError, "non-floating point type: dtype must be real"),
+    (lambda: variance_scaling_initializer(mode=None), TypeError, "mode must be"),
     (lambda: xavier_initializer(seed=-1), ValueError, "seed must not be negative, got -1"),
     (lambda: xavier_initializer()((4, -4)), ValueError, "shape must not have negative sizes"),
 ])  # fmt: skip

@@ -33,6 +33,8 @@ __all__ = ["Table"]
 
 # The number of elements that an iterator computes at a time, and of ids that are converted to positions at a time.
 CHUNK = 1 << 16
+# The default size of a block of rows: large enough for all cores, small enough to be handed on before the next one.
+BLOCK_BYTES = 1 << 24
 
 
 class Table:
@@ -402,6 +404,71 @@ class Table:
         array = self.read()
         return array if dtype is None else array.astype(dtype, copy=False)
 
+    def __dlpack__(self, **keywords: Any) -> Any:
+        if keywords.get("copy") is False:
+            raise BufferError("a Table has no memory to share: its array is always made, do not ask for copy=False")
+        if not self._sampler.dtype.is_native:
+            raise BufferError(
+                f"NumPy exports no {self.dtype_name} by DLPack, got a Table of it: pass its bits, "
+                f'table.read().view("u{self.itemsize}"), and view these as {self.dtype_name}'
+            )
+        return self.read().__dlpack__(**keywords)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 1, 0  # kDLCPU
+
+    def __arrow_array__(self, type: Any = None) -> Any:
+        """The rows as a pyarrow.Array, which has lists of a fixed size in place of the axes after the first."""
+        import pyarrow  # type: ignore[import-not-found, unused-ignore]  # the caller has it
+
+        if not self._shape:
+            raise TypeError("an Arrow array needs at least one axis, got a Table without axes")
+        if self.dtype_name not in ("float16", "float32", "float64"):
+            raise TypeError(
+                f"Arrow has no {self.dtype_name}, got a Table of it: make one of float16, float32 or float64"
+            )
+        if 0 in self._shape[1:]:
+            raise ValueError(f"Arrow's lists of a fixed size must not be empty, got the shape {self._shape!r}")
+        rows = pyarrow.array(self.read().reshape(-1))
+        for size in reversed(self._shape[1:]):
+            rows = pyarrow.FixedSizeListArray.from_arrays(rows, size)
+        return rows if type is None else rows.cast(type)
+
+    def blocks(self, rows: int | None = None, *, threads: int | None = None) -> Iterator[tuple[int, Array]]:
+        """Iterate over the table in blocks of rows, for programs that take it piece by piece.
+
+        Parameters
+        ----------
+        rows : int, optional
+            The number of rows in a block; the last block may have fewer. By default, a block has about 16 MiB.
+        threads : int, optional
+            As in :func:`xavier_uniform`.
+
+        Returns
+        -------
+        iterator of (int, numpy.ndarray)
+            The number of a block's first row, and the block. Each block is new memory, computed when it is asked for.
+
+        Raises
+        ------
+        TypeError
+            If the table has no axes.
+        TypeError, ValueError
+            If an argument is not as described above.
+
+        Examples
+        --------
+        >>> [(first, block.shape) for first, block in Table((250, 64), seed=0).blocks(rows=100)]
+        [(0, (100, 64)), (100, (100, 64)), (200, (50, 64))]
+        """
+        if not self._shape:
+            raise TypeError("a Table without axes has no rows")
+        row_bytes = max(1, math.prod(self._shape[1:]) * self.itemsize)
+        step = max(1, BLOCK_BYTES // row_bytes) if rows is None else check_count("rows", rows)
+        if threads is not None:
+            threads = check_count("threads", threads)
+        return ((first, self.read(slice(first, first + step), threads=threads)) for first in range(0, len(self), step))
+
     def read(self, index: Any = ..., out: Out = None, *, threads: int | None = None) -> Array:
         """Compute ``self[index]`` as an array, in new memory or in `out`.
 
@@ -506,7 +573,10 @@ class Table:
             fill(self._sampler, out, chosen.position, tuple(strides), gather, threads=threads)
             return
         strides[axis] = 1
-        arrays = np.broadcast_arrays(*(item.array for item in chosen.ids))
+        shape = chosen.shape[axis : axis + len(chosen.shape) - len(chosen.flat_shape) + 1]
+        arrays = [np.broadcast_to(item.array, shape) for item in chosen.ids]
+        if len(shape) > 32:  # the limit of `flat`
+            arrays = [array.reshape(-1) for array in arrays]
         before = (slice(None),) * axis
         for first in range(0, out.shape[axis], CHUNK):
             last = min(first + CHUNK, out.shape[axis])

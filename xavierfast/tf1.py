@@ -16,13 +16,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ._core.dtypes import DTypeLike, resolve_dtype
+from ._core.dtypes import DTypeLike, DTypeName, resolve_dtype
 from ._core.fill import Array
 from ._core.stream import Seed, resolve_seed
 from ._core.validation import Shape, check_number, check_shape
 from .table import Table
 
-__all__ = ["variance_scaling_initializer", "xavier_initializer"]
+__all__ = ["variance_scaling_initializer", "xavier_initializer", "xavier_initializer_conv2d"]
 
 
 def xavier_initializer(uniform: bool = True, seed: Seed = None, dtype: DTypeLike = "float32") -> Callable[..., Array]:
@@ -35,6 +35,9 @@ def xavier_initializer(uniform: bool = True, seed: Seed = None, dtype: DTypeLike
     ((4, 4), True)
     """
     return variance_scaling_initializer(1.0, "FAN_AVG", uniform, seed, dtype)
+
+
+xavier_initializer_conv2d = xavier_initializer  # as in TensorFlow, where the fans are those of all shapes
 
 
 def variance_scaling_initializer(
@@ -65,8 +68,10 @@ def variance_scaling_initializer(
 
     Raises
     ------
+    TypeError
+        For another mode, and for a dtype that is not a real floating-point type, as in TensorFlow.
     TypeError, ValueError
-        If an argument is not as described above.
+        If another argument is not as described above, or a part does not lie within the ``full_shape``.
 
     Examples
     --------
@@ -75,7 +80,7 @@ def variance_scaling_initializer(
     (np.float32(0.1), True)
     """
     if not isinstance(mode, str) or mode not in ("FAN_IN", "FAN_OUT", "FAN_AVG"):
-        raise ValueError(f"mode must be 'FAN_IN', 'FAN_OUT' or 'FAN_AVG', got {mode!r:.80}")
+        raise TypeError(f"mode must be 'FAN_IN', 'FAN_OUT' or 'FAN_AVG', got {mode!r:.80}")
     if not isinstance(uniform, (bool, np.bool_)):
         raise TypeError(f"uniform must be True or False, got {uniform!r:.80}")
     fixed = None if seed is None else resolve_seed(seed)
@@ -84,23 +89,39 @@ def variance_scaling_initializer(
         "mode": mode.lower(),
         "distribution": "uniform" if uniform else "truncated_normal",
     }
-    default = resolve_dtype(dtype).name
+    default = _floating(dtype)
     Table((1, 1), "variance_scaling", seed=0, **drawn)  # raises errors here, where the arguments are given
 
     def initializer(shape: Shape, dtype: DTypeLike | None = None, partition_info: Any = None) -> Array:
-        sizes = whole = check_shape(shape)
-        if partition_info is not None:
-            if not (hasattr(partition_info, "full_shape") and hasattr(partition_info, "var_offset")):
-                raise TypeError(
-                    f"partition_info must have full_shape and var_offset, got {type(partition_info).__name__}"
-                )
-            whole = check_shape(partition_info.full_shape)
+        kind = default if dtype is None else _floating(dtype)
+        sizes = check_shape(shape)
+        whole, part = (sizes, ...) if partition_info is None else _part(sizes, partition_info)
         n = max(1, prod(whole)) if len(whole) < 2 else None
-        kind = default if dtype is None else dtype
-        table = Table(whole, "variance_scaling", seed=fixed, dtype=kind, fan_in=n, fan_out=n, **drawn)
-        if partition_info is None:
-            return table.read()
-        offset = check_shape(partition_info.var_offset)
-        return table.read(tuple(slice(i, i + size) for i, size in zip(offset, sizes, strict=True)))
+        return Table(whole, "variance_scaling", seed=fixed, dtype=kind, fan_in=n, fan_out=n, **drawn).read(part)
 
     return initializer
+
+
+def _floating(dtype: DTypeLike) -> DTypeName:
+    try:
+        resolved = resolve_dtype(dtype)
+    except (TypeError, ValueError) as error:  # in TensorFlow's words, which programs and its own tests look for
+        raise TypeError(f"Cannot create initializer for non-floating point type: {error}") from None
+    if resolved.is_complex:
+        raise TypeError(f"Cannot create initializer for non-floating point type: dtype must be real, got {dtype!r:.80}")
+    return resolved.name
+
+
+def _part(sizes: tuple[int, ...], info: Any) -> tuple[tuple[int, ...], tuple[slice, ...]]:
+    """The shape of a partitioned variable, and where in it the part of these sizes lies."""
+    if not (hasattr(info, "full_shape") and hasattr(info, "var_offset")):
+        raise TypeError(f"partition_info must have full_shape and var_offset, got {type(info).__name__}")
+    whole, offset = check_shape(info.full_shape), check_shape(info.var_offset)
+    if not len(sizes) == len(offset) == len(whole) or any(
+        first + size > length for first, size, length in zip(offset, sizes, whole, strict=True)
+    ):
+        raise ValueError(
+            f"a part must lie within its variable, got the shape {sizes!r} at var_offset {offset!r} of full_shape "
+            f"{whole!r}"
+        )
+    return whole, tuple(slice(first, first + size) for first, size in zip(offset, sizes, strict=True))

@@ -199,6 +199,22 @@ def test_trained_files_without_a_recipe(tmp_path, safetensors, ending):
         assert verify(path, recipe).tensors == (files.TensorCheck("items", 1000, 3, ((3, 4), (10, 12))),)
 
 
+@pytest.mark.parametrize("before, after", [(b" ", b""), (b"\r \t\n", b"\n "), (b"", b"  ")])
+def test_white_space_around_a_safetensors_header(tmp_path, safetensors, before, after):
+    path, data = tmp_path / "t.safetensors", small().read().tobytes()
+    text = b'{"items":{"dtype":"F32","shape":[1000,64],"data_offsets":[0,%d]}}' % len(data)
+    header = before + text + after
+    path.write_bytes(len(header).to_bytes(8, "little") + header + data)
+    assert verify(path, small()).ok
+    assert files.measure(path)[0].shape == (1000, 64)
+    assert safetensors.numpy.load_file(path)["items"].tobytes() == data
+    for other in (b"\0", b"\v", b"\xef\xbb\xbf", b"\xc2\xa0"):  # which JSON does not count as white space
+        header = other + text
+        path.write_bytes(len(header).to_bytes(8, "little") + header + data)
+        with pytest.raises(files.FormatError, match="not JSON"):
+            verify(path, small())
+
+
 def test_a_recipe_for_the_wrong_array(tmp_path):
     path = tmp_path / "t.npy"
     for array, problem in [

@@ -1,12 +1,15 @@
 """NumPy's indexing for an array that does not exist: an index, a shape and strides give positions in the stream."""
 
 import math
+from contextlib import suppress
+from itertools import zip_longest
+from operator import index
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .fill import Array
-from .validation import shown
+from .validation import MAX_AXES, shown
 
 __all__ = ["BadIndex", "Ids", "Selection", "select"]
 
@@ -35,14 +38,18 @@ class Selection(NamedTuple):
     ids: tuple[Ids, ...] = ()
 
 
-def _parts(index: Any) -> list[Any]:
+def _parts(given: Any) -> list[Any]:
     """The items of an index as slices, None, Ellipsis, ints and arrays of ints; a mask of k axes becomes a pair of k
     arrays and its shape."""
     parts: list[Any] = []
-    for item in index if isinstance(index, tuple) else (index,):
+    for item in given if isinstance(given, tuple) else (given,):
         if item is None or item is Ellipsis or isinstance(item, slice) or type(item) is int:
             parts.append(item)
             continue
+        if not isinstance(item, (np.ndarray, bool)) and hasattr(item, "__index__"):
+            with suppress(Exception):  # as in NumPy, which then tries the object as an array
+                parts.append(index(item))
+                continue
         try:
             array = np.asarray(item)
         except (ValueError, RuntimeError):  # ragged lists; PyTorch's tensors that require a gradient
@@ -62,8 +69,8 @@ def _parts(index: Any) -> list[Any]:
     return parts
 
 
-def select(index: Any, shape: tuple[int, ...], strides: tuple[int, ...], position: int) -> Selection:
-    parts = _parts(index)
+def select(given: Any, shape: tuple[int, ...], strides: tuple[int, ...], position: int) -> Selection:
+    parts = _parts(given)
     ellipses = sum(part is Ellipsis for part in parts)
     if ellipses > 1:
         raise IndexError("an index can only have a single ellipsis ('...')")
@@ -120,16 +127,15 @@ def select(index: Any, shape: tuple[int, ...], strides: tuple[int, ...], positio
                 raise IndexError(f"index {part} is out of bounds for axis {axis} with size {shape[axis]}")
             position += (part + shape[axis] if part < 0 else part) * strides[axis]
             axis += 1
+    axis_count = len(axes) + max((item.array.ndim for item in ids), default=0)
+    if axis_count > MAX_AXES:
+        raise IndexError(
+            f"number of dimensions must be within [0, {MAX_AXES}], indexing result would have {axis_count}"
+        )
     sizes, kept = tuple(size for size, _ in axes), tuple(step for _, step in axes)
     if first is None:
         return Selection(sizes, sizes, position, kept)
-    try:
-        together = np.broadcast_shapes(*(item.array.shape for item in ids))
-    except ValueError:
-        shapes = " ".join(str(item.array.shape) for item in ids)
-        raise IndexError(
-            f"shape mismatch: indexing arrays could not be broadcast together with shapes {shapes}"
-        ) from None
+    together = _broadcast([item.array.shape for item in ids])
     if math.prod(together):  # NumPy checks no ids if nothing is selected
         for item, axis in zip(ids, gathered, strict=True):
             _check_ids(item.array, axis, item.length)
@@ -142,6 +148,18 @@ def select(index: Any, shape: tuple[int, ...], strides: tuple[int, ...], positio
         at,
         tuple(ids),
     )
+
+
+def _broadcast(shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
+    """The shape of arrays that are broadcast together; np.broadcast_shapes takes at most 32 axes."""
+    together = []
+    for sizes in zip_longest(*(shape[::-1] for shape in shapes), fillvalue=1):
+        longer = {size for size in sizes if size != 1}
+        if len(longer) > 1:
+            listed = " ".join(map(str, shapes))
+            raise IndexError(f"shape mismatch: indexing arrays could not be broadcast together with shapes {listed}")
+        together.append(longer.pop() if longer else 1)
+    return tuple(reversed(together))
 
 
 def _check_ids(ids: Array, axis: int, length: int) -> None:
