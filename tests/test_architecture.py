@@ -50,7 +50,7 @@ CORE = ("_core", "kernels", "fans.py", "table.py", "initializers.py", "model.py"
 RULES = [
     (("_core",), ("xavierfast.table", "xavierfast.initializers", "xavierfast.model", "xavierfast.fans")),
     (CORE, ("xavierfast.files", "xavierfast.torch", "xavierfast.propagation", *FRAMEWORKS)),
-    (("torch", "jax.py", "keras.py", "tf1.py"), ("xavierfast.files", "xavierfast.propagation", "matplotlib", "fcntl")),
+    (("torch", "jax", "keras.py", "tf1.py"), ("xavierfast.files", "xavierfast.propagation", "matplotlib", "fcntl")),
     (("files",), ("xavierfast.torch", "xavierfast.propagation", *(FRAMEWORKS - {"fcntl"}))),
     (("propagation",), ("xavierfast.files", "xavierfast.torch", *FRAMEWORKS)),
 ]

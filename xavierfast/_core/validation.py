@@ -17,7 +17,10 @@ from .threads import default_threads
 if TYPE_CHECKING:
     from .fill import Array
 
-__all__ = ["MAX_AXES", "check_count", "check_number", "check_out", "check_shape", "check_threads", "dtype_of_out"]
+__all__ = [
+    "MAX_AXES", "check_count", "check_number", "check_out", "check_padded_shape", "check_shape", "check_threads",
+    "dtype_of_out",
+]  # fmt: skip
 
 MAX_AXES = 64  # as in NumPy
 
@@ -41,6 +44,14 @@ def check_shape(shape: Any) -> tuple[int, ...]:
         raise ValueError(f"shape must have at most {MAX_AXES} axes, got {len(checked)}")
     if any(size < 0 for size in checked):
         raise ValueError(f"shape must not have negative sizes, got {shape!r}")
+    return checked
+
+
+def check_padded_shape(name: str, padded: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of an array that holds one of this shape at its beginning, as a tuple of ints."""
+    checked = check_shape(padded)
+    if len(checked) != len(shape) or any(large < size for large, size in zip(checked, shape, strict=True)):
+        raise ValueError(f"{name} must have the axes of {shape} and be no smaller along any of them, got {padded!r}")
     return checked
 
 

@@ -1,9 +1,6 @@
 """PyTorch tensors as memory: strided, sharded over a mesh, of any dtype that a Table can have."""
 
-import ctypes
 import json
-import mmap
-import sys
 from typing import Any
 
 import torch
@@ -11,16 +8,12 @@ from torch import Tensor
 
 from .._core.dtypes import DTYPES, resolve_dtype
 from .._core.fill import Array
+from .._core.huge_pages import advise_huge_pages
 from .._core.validation import check_out
 from ..table import Table
 from .draws import draws_in_force
 
-__all__ = ["advise_huge_pages", "as_array", "can_fill", "dtype_of", "fill_", "local_part"]
-
-# Bytes. Touching new memory in pages of 4 KiB takes longer than filling it; NumPy too asks for huge pages from here on.
-HUGE_PAGES_MIN_BYTES = 1 << 22
-PAGE = mmap.PAGESIZE
-MADV_HUGEPAGE = 14
+__all__ = ["advise_new_memory", "as_array", "can_fill", "dtype_of", "fill_", "local_part"]
 
 
 def dtype_of(tensor: Tensor) -> str:
@@ -73,7 +66,7 @@ def as_array(tensor: Tensor) -> Array:
     if dtype not in DTYPES:
         raise TypeError(f"a tensor to fill must hold one of {', '.join(DTYPES)}, got {tensor.dtype}")
     tensor = tensor.detach()
-    advise_huge_pages(tensor)
+    advise_new_memory(tensor)
     if dtype == "bfloat16":
         return tensor.view(torch.uint16).numpy()
     if tensor.itemsize == 1:
@@ -81,15 +74,10 @@ def as_array(tensor: Tensor) -> Array:
     return tensor.numpy()
 
 
-def advise_huge_pages(tensor: Tensor) -> None:
-    """Ask Linux for pages of 2 MiB for that part of a large tensor's memory that has not been touched yet."""
-    if tensor.nbytes < HUGE_PAGES_MIN_BYTES or not tensor.is_contiguous():
-        return
-    madvise = getattr(ctypes.CDLL(None), "madvise", None) if sys.platform == "linux" else None
-    if madvise is not None:
-        begin = -(-tensor.data_ptr() // PAGE) * PAGE
-        end = (tensor.data_ptr() + tensor.nbytes) // PAGE * PAGE
-        madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), MADV_HUGEPAGE)
+def advise_new_memory(tensor: Tensor) -> None:
+    """Ask for huge pages for that part of a tensor's memory that has not been touched yet."""
+    if tensor.is_contiguous():
+        advise_huge_pages(tensor.data_ptr(), tensor.nbytes)
 
 
 def fill_(tensor: Tensor, table: Table, *, threads: int | None = None) -> Tensor:

@@ -1,179 +1,65 @@
-"""JAX: the initialisers of ``jax.nn.initializers`` by our kernels, and Tables as arrays sharded from the start.
+"""The initialisers of ``jax.nn.initializers``: its names, arguments, calling convention and distributions."""
 
-The calling convention and the distributions are those of JAX, the bits are those of the NumPy core, and the words of
-the key are the seed::
-
-    jax.random.key(7)  ->  key_data [0, 7]  ->  xavierfast.xavier_uniform(shape, seed=[0, 7])
-
-Each part of an array is computed into new memory that is aligned as XLA requires: on the CPU the array takes that
-memory over, elsewhere it is copied to the device. Only the local shards of a sharded array are computed. Under ``jit``,
-``vmap`` and ``eval_shape``, where a key has no value yet, the call becomes a ``jax.pure_callback`` to the same code,
-which gives the same bits at the cost of a copy.
-"""
-
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from numbers import Real
 from typing import Any
 
+import jax
 import numpy as np
+from jax.nn.initializers import Initializer
 
-from . import kernels
-from ._core.dtypes import resolve_dtype
-from ._core.fill import Array
-from ._core.rules import InitName
-from ._core.validation import check_shape
-from .fans import fans
-from .table import Table
-
-try:
-    import jax
-    import jax.numpy as jnp
-    from jax.nn.initializers import Initializer, constant, ones, zeros
-    from jax.sharding import NamedSharding, PartitionSpec
-except ImportError:
-    raise ImportError("xavierfast.jax needs jax: pip install 'xavierfast[jax]'") from None
+from .._core.rules import InitName
+from .._core.validation import check_shape
+from ..fans import fans
+from ..table import Table
+from .arrays import supported_dtype
+from .draw import draw
 
 __all__ = [
-    "constant", "glorot_normal", "glorot_uniform", "he_normal", "he_uniform", "kaiming_normal", "kaiming_uniform",
-    "lecun_normal", "lecun_uniform", "make_array", "normal", "ones", "truncated_normal", "uniform", "variance_scaling",
-    "xavier_normal", "xavier_uniform", "zeros",
+    "glorot_normal", "glorot_uniform", "he_normal", "he_uniform", "kaiming_normal", "kaiming_uniform",
+    "lecun_normal", "lecun_uniform", "normal", "truncated_normal", "uniform", "variance_scaling", "xavier_normal",
+    "xavier_uniform",
 ]  # fmt: skip
 
 Axes = int | Sequence[int]
 
-ALIGNMENT = 64  # bytes; XLA copies memory that is aligned to less
-WHOLE: Any = PartitionSpec()  # type: ignore[no-untyped-call]
-
-
-# ---- arrays
-
-
-def read_part(table: Table, index: Any) -> Array:
-    """Read a part of a table into memory of its own, because JAX aliases the memory it is given (jax issue 37830)."""
-    part = table.shard(index)
-    memory = np.empty(part.nbytes + ALIGNMENT, np.uint8)
-    first = -kernels.address(memory) % ALIGNMENT
-    return part.read(out=memory[first : first + part.nbytes].view(part.dtype).reshape(part.shape))
-
-
-def make_array(table: Table, sharding: Any = None) -> jax.Array:
-    """A Table, or a shard of one, as a ``jax.Array``; each process computes only the parts that its devices hold.
-
-    Parameters
-    ----------
-    table : Table
-        The values of the array.
-    sharding : jax.sharding.Sharding or PartitionSpec, optional
-        A PartitionSpec refers to the mesh of ``jax.set_mesh``. By default the whole array is put on the default device.
-        A process computes a part that several of its devices hold only once.
-
-    Returns
-    -------
-    jax.Array
-
-    Raises
-    ------
-    ValueError
-        For a float64 or complex128 table while ``jax_enable_x64`` is off, and for shardings that JAX refuses.
-
-    Examples
-    --------
-    >>> table = Table((1000, 64), seed=0)
-    >>> sharding = NamedSharding(jax.make_mesh((1,), ("model",)), PartitionSpec("model"))
-    >>> bool((make_array(table, sharding) == np.asarray(table)).all())
-    True
-    """
-    if not isinstance(table, Table):
-        raise TypeError(f"table must be a xavierfast.Table, got {type(table).__name__}")
-    if jax.dtypes.canonicalize_dtype(table.dtype) != table.dtype:
-        raise ValueError(f"a JAX array of {table.dtype} needs jax_enable_x64, which is off: turn it on, or use float32")
-    if sharding is None:
-        whole: jax.Array = jax.device_put(read_part(table, ...))
-        return whole
-    parts: dict[Any, Array] = {}
-
-    def part(index: Any) -> Array:
-        bounds = tuple((axis.start, axis.stop) for axis in index)
-        if bounds not in parts:
-            parts[bounds] = read_part(table, index)
-        return parts[bounds]
-
-    return jax.make_array_from_callback(table.shape, _named(sharding, jax.sharding.get_mesh), part)
-
-
-def _named(sharding: Any, mesh: Callable[[], Any]) -> Any:
-    """Put a PartitionSpec, or a sharding over the abstract mesh of ``jax.set_mesh``, on the mesh of ``mesh()``."""
-    spec = sharding.spec if isinstance(getattr(sharding, "mesh", None), jax.sharding.AbstractMesh) else sharding
-    if not isinstance(spec, PartitionSpec):
-        return sharding
-    if jax.sharding.get_abstract_mesh().empty:
-        raise ValueError(f"a PartitionSpec needs the mesh of jax.set_mesh, got {spec!r} outside of one")
-    return NamedSharding(mesh(), spec)
-
-
-def _trace(make: Callable[[Any], Table], words: Any, shape: Any, dtype: Any, sharding: Any) -> Any:
-    """Make ``make_array(make(words))`` when the traced code runs; with a sharding each device asks for its own part."""
-    sharding = _named(sharding, jax.sharding.get_abstract_mesh)
-    if not isinstance(sharding, NamedSharding | None):
-        raise TypeError(f"out_sharding must be a NamedSharding or PartitionSpec under jit, got {sharding!r}")
-    spec = sharding.spec if sharding else WHOLE
-    sizes = sharding.shard_shape(shape) if sharding else shape
-    names = (*spec, *[None] * (len(shape) - len(spec)))
-    result = jax.ShapeDtypeStruct(sizes, dtype)  # type: ignore[no-untyped-call]
-
-    def compute(words: Any, *places: Any) -> Array:
-        starts = [int(number) * size for number, size in zip(places, sizes, strict=True)]
-        return read_part(make(words), tuple(slice(i, i + size) for i, size in zip(starts, sizes, strict=True)))
-
-    def local(words: Any) -> Any:
-        places = [0 if name is None else jax.lax.axis_index(name) for name in names]
-        return jax.pure_callback(compute, result, words, *places, vmap_method="sequential")
-
-    if sharding is None:  # a callback's result is on a mesh's first device: the barrier lets XLA move it
-        return jax.lax.optimization_barrier(local(words))  # type: ignore[no-untyped-call]
-    return jax.shard_map(local, mesh=sharding.mesh, in_specs=WHOLE, out_specs=spec, check_vma=False)(words)
-
-
-# ---- initialisers
+# Values that no check refuses, for numbers that have none yet while JAX traces.
+ANY = {"scale": 1.0, "std": 1.0, "low": -np.inf, "high": np.inf}
 
 
 def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, jax.Array) else value
+    """An array without axes as a Python number; a traced one as it is."""
+    if isinstance(value, jax.core.Tracer):
+        if value.ndim:
+            raise TypeError(f"a traced scale, stddev or bound must be a number, got an array of shape {value.shape}")
+        return value
+    return value.item() if getattr(value, "ndim", None) == 0 else value
 
 
 def _initializer(
     init: InitName, default: Any, axes: tuple[Axes, Axes, Axes] | None = None, **parameters: Any
 ) -> Initializer:
     parameters = {name: _plain(value) for name, value in parameters.items()}
+    traced = {name: value for name, value in parameters.items() if isinstance(value, jax.core.Tracer)}
+    parameters |= {name: 1.0 if init == "uniform" else ANY[name] for name in traced}
     Table((1, 1), init, seed=0, **parameters)  # raises errors here, where the arguments are given
 
     def initializer(key: Any, shape: Any, dtype: Any = default, out_sharding: Any = None) -> Any:
         shape = check_shape(shape)
-        own = _dtype(dtype)
+        own = supported_dtype(dtype)
         if init == "uniform" and np.issubdtype(own, np.complexfloating):
             raise TypeError(f"dtype must be real for uniform, got {own}: use variance_scaling for a disk")
         options = {} if axes is None else _options(shape, axes)
 
-        def make(words: Any) -> Table:
-            return Table(shape, init, seed=np.asarray(words), dtype=own, **options, **parameters)
+        def make(seed: Any) -> Table:
+            return Table(shape, init, seed=seed, dtype=own, **options, **parameters)
 
         words = jax.random.key_data(key)
         if words.ndim != 1:
             raise ValueError(f"key must be a single key, got keys of the shape {words.shape[:-1]}: use jax.vmap")
-        if isinstance(words, jax.core.Tracer):
-            make([0])  # raises errors while tracing
-            return _trace(make, words, shape, own, out_sharding)
-        return make_array(make(words), out_sharding)
+        return draw(make, words, out_sharding, traced)
 
     return initializer
-
-
-def _dtype(dtype: Any) -> np.dtype[Any]:
-    wanted = resolve_dtype(jnp.result_type(float) if dtype is None else dtype).storage
-    own: np.dtype[Any] = jax.dtypes.canonicalize_dtype(wanted)
-    if own != wanted:
-        jnp.empty(0, wanted)  # for JAX's own warning that it needs x64 for this dtype
-    return own
 
 
 def _options(shape: tuple[int, ...], axes: tuple[Axes, Axes, Axes]) -> dict[str, Any]:
