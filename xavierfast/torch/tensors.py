@@ -9,7 +9,8 @@ from torch import Tensor
 from .._core.dtypes import DTYPES, resolve_dtype
 from .._core.fill import Array
 from .._core.huge_pages import advise_huge_pages
-from .._core.validation import check_out
+from .._core.indexing import clip
+from .._core.validation import check_out, check_padded_shape
 from ..table import Table
 from .draws import draws_in_force
 
@@ -80,7 +81,7 @@ def advise_new_memory(tensor: Tensor) -> None:
         advise_huge_pages(tensor.data_ptr(), tensor.nbytes)
 
 
-def fill_(tensor: Tensor, table: Table, *, threads: int | None = None) -> Tensor:
+def fill_(tensor: Tensor, table: Table, *, pad: bool = False, threads: int | None = None) -> Tensor:
     """Write a Table, or a shard of one, to a tensor.
 
     Parameters
@@ -89,6 +90,9 @@ def fill_(tensor: Tensor, table: Table, *, threads: int | None = None) -> Tensor
         A CPU tensor of the table's shape and dtype, with any strides. Each rank fills its own shard of a DTensor.
     table : Table
         The values to write.
+    pad : bool
+        Whether the tensor may be larger than the table along some axes. Elements beyond the table are set to 0. The
+        table keeps its values, and the fans of its own shape.
     threads : int, optional
         As in :func:`xavierfast.xavier_uniform`.
 
@@ -108,6 +112,10 @@ def fill_(tensor: Tensor, table: Table, *, threads: int | None = None) -> Tensor
     >>> rank = fill_(torch.empty(1000, 64), table.shard(slice(5000, 6000)))
     >>> bool((rank.numpy()[3] == table[5003]).all())
     True
+    >>> vocabulary = Table((1000, 64), "normal", std=0.02, seed=7)
+    >>> padded = fill_(torch.empty(1024, 64), vocabulary, pad=True)
+    >>> bool((padded.numpy()[:1000] == vocabulary).all()), padded[1000:].any().item()
+    (True, False)
     """
     if not isinstance(tensor, Tensor):
         raise TypeError(f"tensor must be a torch.Tensor, got {type(tensor).__name__}")
@@ -115,10 +123,13 @@ def fill_(tensor: Tensor, table: Table, *, threads: int | None = None) -> Tensor
         raise TypeError(f"table must be a xavierfast.Table, got {type(table).__name__}")
     if torch.compiler.is_compiling():
         with torch.no_grad():
-            _fill_from_recipe(tensor.detach(), _recipe_of(table), threads)
+            _fill_from_recipe(tensor.detach(), _recipe_of(table), pad, threads)
         return tensor
-    if tuple(tensor.shape) != table.shape or dtype_of(tensor) != table.dtype_name:
-        raise ValueError(f"tensor and table must agree, got {tensor.dtype} {tuple(tensor.shape)} and {table!r}")
+    shape = tuple(tensor.shape)
+    if dtype_of(tensor) != table.dtype_name or (shape != table.shape and not pad):
+        way = "" if shape == table.shape else ": use pad=True to fill a larger tensor"
+        raise ValueError(f"tensor and table must agree, got {tensor.dtype} {shape} and {table!r}{way}")
+    check_padded_shape("tensor", shape, table.shape)
     if tensor.is_meta:
         raise ValueError("a tensor to fill must have memory, got one on meta: use materialize_ for modules")
     draws = draws_in_force.get()
@@ -128,12 +139,28 @@ def fill_(tensor: Tensor, table: Table, *, threads: int | None = None) -> Tensor
     several: Any = part
     if hasattr(several, "local_shards"):  # several parts of torchrec's tables in one process
         for shard, offsets in zip(several.local_shards(), several.local_offsets(), strict=True):
-            ranges = tuple(slice(o, o + n) for o, n in zip(offsets, shard.shape, strict=True))
-            fill_(shard, table.shard(ranges), threads=threads)
+            _fill_part(shard, [range(o, o + n) for o, n in zip(offsets, shard.shape, strict=True)], table, threads)
         return tensor
-    table.read(index, check_out(as_array(part), resolve_dtype(table.dtype_name), None), threads=threads)
-    torch.autograd.graph.increment_version(part)
+    if shape == table.shape:
+        table.read(index, check_out(as_array(part), resolve_dtype(table.dtype_name), None), threads=threads)
+        torch.autograd.graph.increment_version(part)
+    else:
+        bounds = (slice(None),) * len(shape) if index is ... else index
+        _fill_part(part, [range(n)[axis] for axis, n in zip(bounds, shape, strict=True)], table, threads)
     return tensor
+
+
+def _fill_part(part: Tensor, ranges: list[range], table: Table, threads: int | None) -> None:
+    """Fill the part of a tensor at these ranges; 0 beyond the table."""
+    if not part.numel():
+        return
+    array = check_out(as_array(part), resolve_dtype(table.dtype_name), None)
+    inside, within = clip(ranges, table.shape)
+    target = array[within]
+    if target.shape != array.shape:
+        array[...] = 0
+    table.read(inside, target, threads=threads)
+    torch.autograd.graph.increment_version(part)
 
 
 # ---- within torch.compile: one opaque operation, which the compiler does not look into
@@ -145,10 +172,10 @@ def _recipe_of(table: Table) -> str:
 
 
 @torch.library.custom_op("xavierfast::fill_from_recipe", mutates_args=("tensor",))
-def _fill_from_recipe(tensor: Tensor, recipe: str, threads: int | None) -> None:
-    fill_(tensor, Table.from_recipe(json.loads(recipe)), threads=threads)
+def _fill_from_recipe(tensor: Tensor, recipe: str, pad: bool, threads: int | None) -> None:
+    fill_(tensor, Table.from_recipe(json.loads(recipe)), pad=pad, threads=threads)
 
 
 @_fill_from_recipe.register_fake
-def _(tensor: Tensor, recipe: str, threads: int | None) -> None:
+def _(tensor: Tensor, recipe: str, pad: bool, threads: int | None) -> None:
     return None
