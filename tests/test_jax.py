@@ -2,6 +2,8 @@
 
 import importlib
 import inspect
+import shutil
+import subprocess
 from functools import partial
 from math import sqrt
 
@@ -24,7 +26,7 @@ from jax.nn import initializers as theirs
 from jax.sharding import NamedSharding, PartitionSpec
 
 import xavierfast.jax as xj
-from xavierfast.jax import draw
+from xavierfast.jax import draw, xla
 
 KEY = jax.random.key(7)
 SEED = [0, 7]  # its words
@@ -294,6 +296,52 @@ def test_the_handler_fills_the_buffer_of_xla(monkeypatch):
     monkeypatch.setattr(xf.Table, "read", watched)
     array = jax.jit(lambda key: xj.glorot_uniform()(key, (300, 200)))(KEY)
     assert [array.unsafe_buffer_pointer()] == outs
+
+
+STRUCTURES = {
+    "Metadata_Extension": (xla.MetadataExtension, {
+        "struct_size": "extension_base.struct_size", "type": "extension_base.type", "next": "extension_base.next",
+        "metadata": "metadata",
+    }),
+    "Api_Version": (xla.Version, {"major": "major_version", "minor": "minor_version"}),
+    "Metadata": (xla.Metadata, {"version": "api_version", "traits": "traits"}),
+    "Buffer": (xla.Buffer, {"dtype": "dtype", "data": "data", "rank": "rank", "dims": "dims"}),
+    "ByteSpan": (xla.Text, {"data": "ptr", "length": "len"}),
+    "Args": (xla.Buffers, {"size": "size", "items": "args"}),
+    "Rets": (xla.Buffers, {"size": "size", "items": "rets"}),
+    "Attrs": (xla.Attributes, {"size": "size", "names": "names", "items": "attrs"}),
+    "Error_Create_Args": (xla.ErrorArguments, {"struct_size": "struct_size", "message": "message", "code": "errc"}),
+    "Api": (xla.Api, {"version": "api_version", "create_error": "XLA_FFI_Error_Create"}),
+    "CallFrame": (xla.CallFrame, {
+        "extensions": "extension_start", "api": "api", "arguments": "args", "results": "rets", "attributes": "attrs",
+    }),
+}  # fmt: skip
+
+
+def test_the_structures_are_those_of_the_header(tmp_path):
+    compiler = shutil.which("cc")
+    if compiler is None:
+        missing("there is no C compiler")
+    lines = [
+        f'printf("%zu ", offsetof(struct XLA_FFI_{name}, {field}));'
+        for name, (_, fields) in STRUCTURES.items()
+        for field in fields.values()
+    ]
+    names = {"INT32": "S32", "UINT32": "U32", "BFLOAT16": "BF16", "COMPLEX64": "C64", "COMPLEX128": "C128"}
+    numbers = []
+    for name in xla.DTYPES.values():
+        short = names.get(name.upper(), name.upper().replace("FLOAT", "F").replace("_", ""))
+        numbers.append(f"XLA_FFI_DataType_{short}")
+    numbers += ["XLA_FFI_Extension_Metadata", "XLA_FFI_Error_Code_INVALID_ARGUMENT"]
+    lines += [f'printf("%d ", {number});' for number in numbers]
+    code = "#include <stdio.h>\n#include <xla/ffi/api/c_api.h>\nint main(void) {" + "\n".join(lines) + "}"
+    (tmp_path / "layout.c").write_text(code)
+    subprocess.run(
+        [compiler, "-I", jax.ffi.include_dir(), "layout.c", "-o", "layout"], cwd=tmp_path, check=True
+    )  # fmt: skip
+    told = list(map(int, subprocess.check_output([tmp_path / "layout"], text=True).split()))
+    ours = [getattr(structure, field).offset for structure, fields in STRUCTURES.values() for field in fields]
+    assert told == [*ours, *xla.DTYPES, xla.METADATA, xla.INVALID_ARGUMENT]
 
 
 def test_other_versions_of_xla():

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.sharding import NamedSharding, PartitionSpec
 
 from .._core.fill import Array
@@ -30,7 +31,7 @@ def draw(make: Callable[[Any], Table], words: Any, sharding: Any, numbers: Mappi
 
     As in JAX, an array without a sharding goes where the key is, if that was put on a device.
     """
-    if numbers or isinstance(words, jax.core.Tracer):
+    if numbers or isinstance(words, Tracer):
         return _trace(make([0]), words, sharding, numbers)  # raises errors while tracing
     table = make(np.asarray(words))
     sharding = named(sharding, jax.sharding.get_mesh, table.ndim)

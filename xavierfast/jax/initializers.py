@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 from jax.nn.initializers import Initializer
 
 from .._core.rules import InitName
@@ -29,7 +30,7 @@ ANY = {"scale": 1.0, "std": 1.0, "low": -np.inf, "high": np.inf}
 
 def _plain(value: Any) -> Any:
     """An array without axes as a Python number; a traced one as it is."""
-    if isinstance(value, jax.core.Tracer):
+    if isinstance(value, Tracer):
         if value.ndim:
             raise TypeError(f"a traced scale, stddev or bound must be a number, got an array of shape {value.shape}")
         return value
@@ -40,7 +41,7 @@ def _initializer(
     init: InitName, default: Any, axes: tuple[Axes, Axes, Axes] | None = None, **parameters: Any
 ) -> Initializer:
     parameters = {name: _plain(value) for name, value in parameters.items()}
-    traced = {name: value for name, value in parameters.items() if isinstance(value, jax.core.Tracer)}
+    traced = {name: value for name, value in parameters.items() if isinstance(value, Tracer)}
     parameters |= {name: 1.0 if init == "uniform" else ANY[name] for name in traced}
     Table((1, 1), init, seed=0, **parameters)  # raises errors here, where the arguments are given
 

@@ -25,7 +25,7 @@ from .._core.huge_pages import advise_huge_pages
 __all__ = ["DTYPES", "register"]
 
 NEWEST = (0, 3)  # the version of the interface that is known here
-INVALID_ARGUMENT = 3
+METADATA, INVALID_ARGUMENT = 1, 3  # an extension's type, an error's code
 
 # The numbers of XLA's dtypes. Smaller ones than these are left out: XLA may pack two of them into a byte.
 DTYPES = {
@@ -106,7 +106,7 @@ def register(name: str, fill: Fill) -> str:
     def handle(pointer: Any) -> int:
         frame = pointer.contents
         try:
-            if frame.extensions:
+            if frame.extensions and frame.extensions.contents.type == METADATA:
                 version = frame.api.contents.version
                 metadata = frame.extensions.contents.metadata.contents
                 known = min((version.major, version.minor), NEWEST)
@@ -120,7 +120,7 @@ def register(name: str, fill: Fill) -> str:
                 advise_huge_pages(out.ctypes.data, out.nbytes)
                 fill(ctypes.string_at(text.data, text.length).decode(), operands, out)
         except BaseException as error:
-            message = f"{type(error).__name__}: {error}".encode()
+            message = f"{type(error).__name__}: {error}".encode(errors="replace")
             arguments = ErrorArguments(ctypes.sizeof(ErrorArguments), None, message, INVALID_ARGUMENT)
             return frame.api.contents.create_error(ctypes.byref(arguments)) or 0
         return 0
