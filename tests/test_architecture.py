@@ -51,7 +51,7 @@ RULES = [
     (("_core",), ("xavierfast.table", "xavierfast.initializers", "xavierfast.model", "xavierfast.fans")),
     (CORE, ("xavierfast.files", "xavierfast.torch", "xavierfast.propagation", *FRAMEWORKS)),
     (
-        ("torch", "jax.py", "keras.py", "tf1.py"),
+        ("torch", "jax", "keras.py", "tf1.py"),
         ("xavierfast.files", "xavierfast.propagation", "xavierfast.kernels.gpu", "matplotlib", "fcntl", "triton"),
     ),
     (("files",), ("xavierfast.torch", "xavierfast.propagation", *(FRAMEWORKS - {"fcntl"}))),

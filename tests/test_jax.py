@@ -2,6 +2,8 @@
 
 import importlib
 import inspect
+import shutil
+import subprocess
 from functools import partial
 from math import sqrt
 
@@ -18,11 +20,13 @@ except ImportError:
     pytest.skip("jax is not installed", allow_module_level=True)
 
 import jax.numpy as jnp
+from jax import export
 from jax._src.nn.initializers import _compute_fans
 from jax.nn import initializers as theirs
 from jax.sharding import NamedSharding, PartitionSpec
 
 import xavierfast.jax as xj
+from xavierfast.jax import draw, xla
 
 KEY = jax.random.key(7)
 SEED = [0, 7]  # its words
@@ -190,6 +194,10 @@ def test_defaults_to_the_dtype_of_jax():
     (lambda: xj.make_array(xf.Table(5, "normal", seed=0), "x"), TypeError, "^sharding must be a jax.sharding.Shar"),
     (lambda: xj.normal()(KEY, 5, out_sharding=PartitionSpec("x")), ValueError, "needs the mesh of jax.set_mesh"),
     (lambda: xj.make_array(xf.Table(5, "normal", dtype="float64", seed=0)), ValueError, "needs jax_enable_x64"),
+    (lambda: xj.make_array(xf.Table((5, 4), seed=0), pad_to=(8, 3)), ValueError,
+     r"pad_to must have the axes of \(5, 4\) and be no smaller along any of them, got \(8, 3\)"),
+    (lambda: xj.make_array(xf.Table((5, 4), seed=0), pad_to=8), ValueError, "pad_to must have the axes .* got 8"),
+    (lambda: xj.make_array(xf.Table((5, 4), seed=0), pad_to=(8, 4.0)), TypeError, "shape must be a tuple of ints"),
     (lambda: xj.make_array((8, 4)), TypeError, r"table must be a xavierfast.Table, got tuple: xavierfast.Table\(shape"),
     (lambda: jax.jit(lambda key: xj.glorot_uniform()(key, (5,)))(KEY), ValueError, "in_axis must name axes"),
 ])  # fmt: skip
@@ -238,18 +246,174 @@ def test_donated_memory_is_left_alone():
 # ---- without a value of the key
 
 
+@pytest.fixture(params=["handler", "callback"])
+def way(request, monkeypatch):
+    """Both ways in which XLA asks for values: our handler, which the CPU has, and the callback of other devices."""
+    if request.param == "callback":
+        monkeypatch.setattr(draw, "HANDLER", "")
+    else:
+        assert draw.HANDLER
+    jax.clear_caches()
+    yield request.param
+    jax.clear_caches()
+
+
 @pytest.mark.parametrize("init", [
     xj.glorot_uniform(), xj.he_normal(dtype="bfloat16"), xj.uniform(0.3), xj.lecun_normal(dtype="float8_e4m3fn"),
-    xj.glorot_normal(dtype="complex64"),
+    xj.glorot_normal(dtype="complex64"), xj.normal(0.5, dtype="float4_e2m1fn"),
 ])  # fmt: skip
-def test_under_jit(init):
+def test_under_jit(init, way):
     eager = np.asarray(init(KEY, (300, 200)))
     same_bits(jax.jit(lambda key: init(key, (300, 200)))(KEY), eager)
     same_bits(jax.jit(init, static_argnums=1)(jax.random.PRNGKey(7), (300, 200)), eager)
     same_bits(jax.jit(lambda: init(KEY, (300, 200)))(), eager)
 
 
-def test_many_under_one_jit():
+@pytest.mark.parametrize(("shape", "dtype"), [
+    ((), "float32"), ((0, 5), "bfloat16"), ((3,), "float8_e5m2"), *(((2, 3, 4), dtype) for dtype in DTYPES),
+], ids=str)  # fmt: skip
+def test_shapes_and_dtypes_under_jit(shape, dtype, way):
+    init = xj.normal(0.5, dtype)
+    same_bits(jax.jit(lambda key: init(key, shape))(KEY), np.asarray(init(KEY, shape)))
+    many = jax.vmap(jax.vmap(lambda key: init(key, shape)))(jax.random.split(KEY, (2, 3)))
+    each = [[np.asarray(init(key, shape)) for key in keys] for keys in jax.random.split(KEY, (2, 3))]
+    same_bits(many, np.array(each))
+
+
+def test_float64_under_jit(way):
+    with jax.enable_x64(True):
+        for dtype in ("float64", "complex128"):
+            init = xj.glorot_normal(dtype=dtype)
+            same_bits(jax.jit(lambda key, init=init: init(key, (20, 30)))(KEY), np.asarray(init(KEY, (20, 30))))
+        std = jax.jit(lambda std: xj.normal(std)(KEY, (5,)))(0.3)
+        same_bits(std, xf.normal(5, std=0.3, seed=SEED, dtype="float64"))
+
+
+def test_the_handler_fills_the_buffer_of_xla(monkeypatch):
+    """Without a copy: the result lies where the core has written."""
+    outs = []
+    read = xf.Table.read
+
+    def watched(self, index=..., out=None, *, threads=None):
+        outs.append(out.ctypes.data)
+        return read(self, index, out, threads=threads)
+
+    monkeypatch.setattr(xf.Table, "read", watched)
+    array = jax.jit(lambda key: xj.glorot_uniform()(key, (300, 200)))(KEY)
+    assert [array.unsafe_buffer_pointer()] == outs
+
+
+STRUCTURES = {
+    "Metadata_Extension": (xla.MetadataExtension, {
+        "struct_size": "extension_base.struct_size", "type": "extension_base.type", "next": "extension_base.next",
+        "metadata": "metadata",
+    }),
+    "Api_Version": (xla.Version, {"major": "major_version", "minor": "minor_version"}),
+    "Metadata": (xla.Metadata, {"version": "api_version", "traits": "traits"}),
+    "Buffer": (xla.Buffer, {"dtype": "dtype", "data": "data", "rank": "rank", "dims": "dims"}),
+    "ByteSpan": (xla.Text, {"data": "ptr", "length": "len"}),
+    "Args": (xla.Buffers, {"size": "size", "items": "args"}),
+    "Rets": (xla.Buffers, {"size": "size", "items": "rets"}),
+    "Attrs": (xla.Attributes, {"size": "size", "names": "names", "items": "attrs"}),
+    "Error_Create_Args": (xla.ErrorArguments, {"struct_size": "struct_size", "message": "message", "code": "errc"}),
+    "Api": (xla.Api, {"version": "api_version", "create_error": "XLA_FFI_Error_Create"}),
+    "CallFrame": (xla.CallFrame, {
+        "extensions": "extension_start", "api": "api", "arguments": "args", "results": "rets", "attributes": "attrs",
+    }),
+}  # fmt: skip
+
+
+def test_the_structures_are_those_of_the_header(tmp_path):
+    compiler = shutil.which("cc")
+    if compiler is None:
+        missing("there is no C compiler")
+    lines = [
+        f'printf("%zu ", offsetof(struct XLA_FFI_{name}, {field}));'
+        for name, (_, fields) in STRUCTURES.items()
+        for field in fields.values()
+    ]
+    names = {"INT32": "S32", "UINT32": "U32", "BFLOAT16": "BF16", "COMPLEX64": "C64", "COMPLEX128": "C128"}
+    numbers = []
+    for name in xla.DTYPES.values():
+        short = names.get(name.upper(), name.upper().replace("FLOAT", "F").replace("_", ""))
+        numbers.append(f"XLA_FFI_DataType_{short}")
+    numbers += ["XLA_FFI_Extension_Metadata", "XLA_FFI_Error_Code_INVALID_ARGUMENT"]
+    lines += [f'printf("%d ", {number});' for number in numbers]
+    code = "#include <stdio.h>\n#include <xla/ffi/api/c_api.h>\nint main(void) {" + "\n".join(lines) + "}"
+    (tmp_path / "layout.c").write_text(code)
+    subprocess.run(
+        [compiler, "-I", jax.ffi.include_dir(), "layout.c", "-o", "layout"], cwd=tmp_path, check=True
+    )  # fmt: skip
+    told = list(map(int, subprocess.check_output([tmp_path / "layout"], text=True).split()))
+    ours = [getattr(structure, field).offset for structure, fields in STRUCTURES.values() for field in fields]
+    assert told == [*ours, *xla.DTYPES, xla.METADATA, xla.INVALID_ARGUMENT]
+
+
+def test_other_versions_of_xla():
+    """XLA that refuses the handler, and JAX that has no interface for one, get the callback."""
+    for change in ("jax.ffi.register_ffi_target = refuse", "del jax.ffi.ffi_call, jax.ffi.register_ffi_target"):
+        run_strictly(f"""
+            import jax, jax.ffi, numpy as np
+            def refuse(*args, **kwargs):
+                raise RuntimeError("the handler's api version is incompatible")
+            {change}
+            import xavierfast as xf, xavierfast.jax as xj
+            array = jax.jit(lambda key: xj.glorot_uniform()(key, (30, 20)))(jax.random.key(7))
+            assert np.asarray(array).tobytes() == xf.xavier_uniform((30, 20), seed=[0, 7]).tobytes()
+        """)  # fmt: skip
+
+
+TRACED = [
+    (lambda x: xj.normal(x), lambda x: {"init": "normal", "std": x}),
+    (lambda x: xj.uniform(x), lambda x: {"init": "uniform", "low": 0.0, "high": x}),
+    (lambda x: xj.truncated_normal(x), lambda x: {"init": "truncated_normal", "std": x}),
+    (lambda x: xj.truncated_normal(0.5, lower=-x, upper=4 * x),
+     lambda x: {"init": "truncated_normal", "std": 0.5, "low": -x, "high": 4 * x}),
+    (lambda x: xj.truncated_normal(0.5, upper=x), lambda x: {"init": "truncated_normal", "std": 0.5, "high": x}),
+    (lambda x: xj.variance_scaling(x, "fan_in", "normal", dtype="bfloat16"),
+     lambda x: {"init": "variance_scaling", "scale": x, "mode": "fan_in", "distribution": "normal",
+                "dtype": "bfloat16"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("init", "like"), TRACED)
+def test_traced_numbers(init, like, way):
+    """A scale without a value yet is that of the call in which it has one."""
+    for x in (0.25, 1.5):
+        expected = np.asarray(xf.Table((20, 30), **like(x), seed=SEED))
+        same_bits(jax.jit(lambda x: init(x)(KEY, (20, 30)))(x), expected)
+        same_bits(jax.jit(lambda x, key: init(x)(key, (20, 30)))(x, KEY), expected)
+    numbers = jnp.array([0.25, 1.5])
+    each = np.stack([np.asarray(xf.Table((20, 30), **like(x), seed=SEED)) for x in (0.25, 1.5)])
+    same_bits(jax.vmap(lambda x: init(x)(KEY, (20, 30)))(numbers), each)
+    same_bits(jax.vmap(lambda x, key: init(x)(key, (20, 30)), (0, None))(numbers, KEY), each)
+
+
+def test_traced_numbers_that_cannot_be(way):
+    with pytest.raises(jax.errors.JaxRuntimeError, match=r"std must be finite and >= 0, got -0\.5"):
+        jax.block_until_ready(jax.jit(lambda x: xj.normal(x)(KEY, (3,)))(-0.5))
+    with pytest.raises(TypeError, match=r"a traced scale, stddev or bound must be a number, got an array of shape"):
+        jax.jit(lambda x: xj.normal(x)(KEY, (3,)))(jnp.ones(3))
+    for differentiate in (jax.grad, lambda f: jax.jit(jax.grad(f)), jax.jacfwd):
+        with pytest.raises(TypeError, match=r"no derivative .* draw with the number 1, and multiply"):
+            differentiate(lambda x: xj.normal(x)(KEY, (3,)).sum())(0.5)
+    scaled = jax.grad(lambda x: (x * xj.normal(1.0)(KEY, (3,))).sum())(0.5)
+    assert scaled == pytest.approx(xf.normal(3, seed=SEED).sum(), rel=1e-6)  # XLA's sum in another order
+
+
+def test_export():
+    """The handler's name is in the exported code, so the check for stable names has to allow it."""
+    init = xj.glorot_uniform()
+    key = jax.ShapeDtypeStruct((2,), np.uint32)
+    function = jax.jit(lambda key: init(key, (20, 30)))
+    with pytest.raises(ValueError, match="no compatibility guarantees"):
+        export.export(function)(key)
+    allowed = [export.DisabledSafetyCheck.custom_call("xavierfast_fill")]
+    exported = export.export(function, disabled_checks=allowed)(key)
+    same_bits(exported.call(jax.random.PRNGKey(7)), xf.xavier_uniform((20, 30), seed=SEED))
+
+
+def test_many_under_one_jit(way):
     init = xj.glorot_uniform()
 
     @jax.jit
@@ -260,7 +424,7 @@ def test_many_under_one_jit():
         same_bits(array, np.asarray(init(key, (20 + i, 300))))
 
 
-def test_vmap_scan_grad_and_shapes_alone():
+def test_vmap_scan_grad_and_shapes_alone(way):
     init = xj.glorot_uniform()
     keys = jax.random.split(KEY, 5)
     each = np.stack([init(key, (6, 7)) for key in keys])
@@ -387,9 +551,8 @@ def test_meshes_of_eight():
                 check(init(key, shape, out_sharding=sharding), expected, sharding, distinct, table.nbytes)
                 with jax.set_mesh(sharding.mesh):
                     check(init(key, shape, out_sharding=spec), expected, sharding, distinct, table.nbytes)
-                    check(init(key, shape), expected, jax.make_array_from_callback(
-                        shape, jax.sharding.SingleDeviceSharding(jax.devices()[0]), lambda i: expected).sharding,
-                        1, table.nbytes)
+                    check(init(key, shape), expected, NamedSharding(sharding.mesh, P()), 1, table.nbytes)
+                    check(xj.make_array(table), expected, NamedSharding(sharding.mesh, P()), 1, table.nbytes)
     two = mesh(AxisType.Auto, x=8)
     try:
         xj.glorot_uniform()(key, (30, 4), out_sharding=NamedSharding(two, P("x")))
@@ -400,9 +563,16 @@ def test_meshes_of_eight():
     """, XLA_FLAGS="--xla_force_host_platform_device_count=8")  # fmt: skip
 
 
-def test_meshes_of_eight_under_jit():
-    """Each device computes its own part, replicas too."""
-    run_strictly(EIGHT + """
+@pytest.mark.parametrize("whole", [8, 1], ids=["handler", "callback"])
+def test_meshes_of_eight_under_jit(whole):
+    """Each device computes its own part, replicas too. Without out_sharding, each computes the whole where XLA calls
+    our handler, and the first one where it calls back."""
+    run_strictly(EIGHT + f"""
+    whole = {whole}
+    if whole == 1:
+        import xavierfast.jax.draw
+        xavierfast.jax.draw.HANDLER = ""
+    """ + """
     expected = xf.xavier_uniform(shape, seed=[0, 7])
     init = xj.glorot_uniform()
     for kind in KINDS:
@@ -414,10 +584,12 @@ def test_meshes_of_eight_under_jit():
             with jax.set_mesh(sharding.mesh):
                 array = jax.jit(lambda key: init(key, shape, out_sharding=spec))(key).block_until_ready()
                 check(array, expected, sharding, 8, total)
-                array = jax.jit(lambda key: init(key, shape))(key)
-                check(array, expected, NamedSharding(sharding.mesh, P()), 1, expected.nbytes)
-                array = jax.jit(lambda key: init(key, shape), out_shardings=sharding)(key)
-                check(array, expected, sharding, 1, expected.nbytes)
+                array = jax.jit(lambda key: init(key, shape))(key).block_until_ready()
+                check(array, expected, NamedSharding(sharding.mesh, P()), whole, whole * expected.nbytes)
+                array = jax.jit(lambda key: init(key, shape), out_shardings=sharding)(key).block_until_ready()
+                check(array, expected, sharding, whole, whole * expected.nbytes)
+            array = jax.jit(lambda std: xj.normal(std)(key, shape, out_sharding=sharding))(0.5).block_until_ready()
+            check(array, xf.normal(shape, std=0.5, seed=[0, 7]), sharding, 8, total)
     single = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     try:
         jax.jit(lambda key: init(key, shape, out_sharding=single))(key)
@@ -428,19 +600,93 @@ def test_meshes_of_eight_under_jit():
     """, XLA_FLAGS="--xla_force_host_platform_device_count=8")  # fmt: skip
 
 
+def test_where_jax_puts_an_array():
+    """Ours lies where that of jax.nn.initializers lies, with the same PartitionSpec: on the mesh that is set, by
+    out_sharding, and where the key is."""
+    run_strictly(EIGHT + """
+    from jax.nn import initializers as theirs
+
+    def place(module, *args, **kwargs):
+        array = module.glorot_uniform()(*args, **kwargs)
+        sharding = array.sharding
+        return array.committed, sharding, getattr(sharding, "spec", None), str(jax.typeof(array))
+
+    def same_place(*args, **kwargs):
+        ours, own = (place(module, *args, **kwargs) for module in (xj, theirs))
+        assert ours == own, (ours, own)
+
+    same_place(key, (8, 8))
+    with jax.default_device(jax.devices()[3]):
+        same_place(key, (8, 8))
+    same_place(jax.device_put(key, jax.devices()[5]), (8, 8))
+    for kind in KINDS:
+        both = mesh(kind, a=4, b=2)
+        same_place(jax.device_put(key, NamedSharding(both, P())), (8, 8))
+        with jax.set_mesh(both):
+            same_place(key, (8, 8))
+            for spec in [P("a"), P(None, "b"), P(("a", "b")), P()] if kind == AxisType.Explicit else [P()]:
+                same_place(key, (8, 8), out_sharding=spec)
+                same_place(key, (8, 8), out_sharding=NamedSharding(both, spec))
+            assert xj.make_array(xf.Table((8, 8), seed=0), P("a")).sharding.spec == (
+                P("a", None) if kind == AxisType.Explicit else P("a"))
+    with jax.set_mesh(mesh(AxisType.Auto, a=4, b=2)):
+        for array in (xj.glorot_uniform()(key, (8, 8)), xj.make_array(xf.Table((8, 8), seed=[0, 7]))):
+            moved = jax.lax.with_sharding_constraint(array, P(None, "b"))
+            assert moved.sharding.spec == P(None, "b")
+            assert np.asarray(moved).tobytes() == xf.xavier_uniform((8, 8), seed=[0, 7]).tobytes()
+    """, XLA_FLAGS="--xla_force_host_platform_device_count=8")  # fmt: skip
+
+
+def test_padded():
+    """The table lies at the beginning, with its own values and fans; zeros lie beyond, also in whole shards."""
+    run_strictly(EIGHT + """
+    for dtype in ("float32", "bfloat16"):
+        table = xf.Table((13, 5), seed=3, dtype=dtype)
+        for padded in [(16, 5), (16, 8), (64, 6), (13, 5)]:
+            expected = np.zeros(padded, table.dtype)
+            expected[:13, :5] = read(table)
+            whole = xj.make_array(table, pad_to=padded)
+            assert np.asarray(whole).tobytes() == expected.tobytes()
+            if padded[0] % 8:
+                continue
+            for axes, spec in [(dict(x=8), P("x")), (dict(x=4, y=2), P("x", "y" if padded[1] % 2 == 0 else None))]:
+                sizes.clear()
+                sharding = NamedSharding(mesh(AxisType.Auto, **axes), spec)
+                array = xj.make_array(table, sharding, pad_to=padded)
+                assert array.sharding == sharding and array.dtype == table.dtype
+                assert np.asarray(array).tobytes() == expected.tobytes()
+                for shard in array.addressable_shards:
+                    assert np.asarray(shard.data).tobytes() == np.ascontiguousarray(expected[shard.index]).tobytes()
+                assert sum(sizes) == table.nbytes  # only the table's own elements are computed
+    # further values instead of zeros: a longer table with the fans of the shorter one
+    longer = xf.Table((16, 5), seed=3, fan_in=13, fan_out=5)
+    assert np.asarray(xj.make_array(longer))[:13].tobytes() == read(xf.Table((13, 5), seed=3)).tobytes()
+    """, XLA_FLAGS="--xla_force_host_platform_device_count=8")  # fmt: skip
+
+
 def test_flax_on_eight():
-    """A model under explicit sharding, as Flax's guide has it: built by jit, and eagerly."""
+    """Models as Flax's guides shard them, on meshes of both kinds: built eagerly and under jit."""
     flax("nnx")
     run_strictly(EIGHT + """
     from flax import nnx
     init = xj.glorot_uniform()
-    with jax.set_mesh(mesh(AxisType.Explicit, x=4, y=2)):
-        def build():
-            return nnx.Linear(32, 64, kernel_init=nnx.with_partitioning(init, ("x", "y")), rngs=nnx.Rngs(0))
-        eager, jitted = build(), nnx.jit(build)()
-        for model in (eager, jitted):
-            assert model.kernel[...].sharding.spec == P("x", "y"), model.kernel[...].sharding
-        assert np.asarray(eager.kernel[...]).tobytes() == np.asarray(jitted.kernel[...]).tobytes()
-        words = np.asarray(jax.random.key_data(nnx.Rngs(0).params()))
-        assert np.asarray(eager.kernel[...]).tobytes() == xf.xavier_uniform((32, 64), seed=words).tobytes()
+    words = np.asarray(jax.random.key_data(nnx.Rngs(0).params()))
+    expected = xf.xavier_uniform((32, 64), seed=words).tobytes()
+
+    def partitioned():
+        return nnx.Linear(32, 64, kernel_init=nnx.with_partitioning(init, ("x", "y")), rngs=nnx.Rngs(0)).kernel
+
+    def metadata():
+        sharded = {"out_sharding": ("x", "y")}
+        return nnx.Linear(32, 64, kernel_init=init, kernel_metadata=sharded, rngs=nnx.Rngs(0)).kernel
+
+    def parameter():
+        return nnx.Param(init(nnx.Rngs(0).params(), (32, 64)), out_sharding=("x", "y"))
+
+    for kind in KINDS:
+        with jax.set_mesh(mesh(kind, x=4, y=2)):
+            for build in (partitioned, metadata, parameter):
+                for kernel in (build(), nnx.jit(build)()):
+                    assert kernel[...].sharding.spec == P("x", "y"), kernel[...].sharding
+                    assert np.asarray(kernel[...]).tobytes() == expected
     """, XLA_FLAGS="--xla_force_host_platform_device_count=8")  # fmt: skip

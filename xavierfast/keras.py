@@ -14,6 +14,7 @@ seed, or pass a ``keras.random.SeedGenerator``, which gives each call a stream o
 memory over without a copy; under a JAX distribution only local shards are computed.
 """
 
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
@@ -35,9 +36,16 @@ __all__ = [
     "RandomUniform", "TruncatedNormal", "VarianceScaling",
 ]  # fmt: skip
 
+KERAS_SEEDS = 1 << 31  # the number of seeds that Keras can hold on every backend
 Drawn = tuple[InitName, dict[str, Any]]  # the core's initialiser and its parameters
 
 _registered = keras.saving.register_keras_serializable(package="xavierfast")
+
+
+class _Config(dict[str, Any]):
+    """A configuration that keeps the name where a layer puts another seed into it, as EinsumDense does."""
+
+    name = ""
 
 
 class _Initializer:
@@ -52,8 +60,29 @@ class _Initializer:
             resolve_seed(self.seed)
         self.name = name
 
+    # A process that has not imported this module takes the class of Keras for ours, and must be able to read the
+    # configuration. A name, or a seed that Keras cannot hold, lies in an entry that Keras ignores, in that of a seed.
+
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "name": self.name}  # type: ignore[misc]
+        """The configuration. A SeedGenerator in it is that of the initialiser, not a copy: copies of the initialiser
+        for the parts of one layer, as MultiHeadAttention makes them, draw from it in turn."""
+        config = _Config(super().get_config())  # type: ignore[misc]
+        seed: Any = config["seed"]
+        if isinstance(self.seed, keras.random.SeedGenerator):
+            seed, plain = self.seed, seed
+        else:
+            like = None if seed is None else seed % KERAS_SEEDS
+            plain = {"module": "keras.random", "class_name": "SeedGenerator", "config": {"seed": like}}
+        if self.name or (isinstance(seed, int) and seed >= KERAS_SEEDS):
+            seed = {**plain, "registered_name": None, "xavierfast": {"seed": seed, "name": self.name}}
+        config["seed"], config.name = seed, self.name
+        return config
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        seed = config.get("seed")
+        own = seed.get("xavierfast", {}) if isinstance(seed, dict) else {}
+        return cls(**{"name": getattr(config, "name", ""), **config, **own})
 
     def __call__(self, shape: Any, dtype: Any = None, layout: Any = None) -> Any:
         """Draw a tensor of the backend.
@@ -63,23 +92,59 @@ class _Initializer:
         shape : sequence of ints
             The shape of the tensor.
         dtype : str, optional
-            As in :func:`xavierfast.xavier_uniform`; by default ``keras.config.floatx()``.
+            As in :func:`xavierfast.xavier_uniform`; by default ``keras.config.floatx()``. With JAX, float64 is float32
+            while ``jax_enable_x64`` is off.
         layout : optional
             The placement of the tensor by a Keras distribution: with JAX, a sharding.
         """
-        dtype = keras.backend.standardize_dtype(dtype)
+        dtype = _supported_dtype(keras.backend.standardize_dtype(dtype))
         shape = check_shape(shape)
         init, parameters = self._draw(shape)
-        return _tensor(Table(shape, init, seed=self._words(), name=self.name, dtype=dtype, **parameters), layout)
+
+        def make(seed: Any) -> Table:
+            return Table(shape, init, seed=seed, name=self.name, dtype=dtype, **parameters)
+
+        if isinstance(self.seed, keras.random.SeedGenerator):
+            return _tensor_of_words(make, _next(self.seed, layout), layout)
+        return _tensor(make(self.seed), layout)
 
     def _draw(self, shape: tuple[int, ...]) -> Drawn:
         raise NotImplementedError
 
-    def _words(self) -> Any:
-        if not isinstance(self.seed, keras.random.SeedGenerator):
-            return self.seed
-        # Keras's seeds are unsigned 32-bit ints, but the PyTorch backend keeps them in signed ones.
-        return [int(word) & 0xFFFFFFFF for word in self.seed.next()]
+
+def _supported_dtype(dtype: str) -> Any:
+    if keras.config.backend() != "jax":
+        return dtype
+    from .jax.arrays import supported_dtype
+
+    return supported_dtype(dtype)
+
+
+def _next(generator: Any, layout: Any) -> Any:
+    """The next words of a SeedGenerator."""
+    if layout is None or keras.config.backend() != "jax":
+        return generator.next()
+    import jax
+
+    # Keras asks for a sharded variable where all axes of its mesh are explicit; the generator's state lies elsewhere.
+    with jax.sharding.use_abstract_mesh(jax.typeof(generator.state.value).sharding.mesh):
+        return generator.next()
+
+
+def _tensor_of_words(make: Callable[[Any], Table], words: Any, layout: Any) -> Any:
+    """The tensor of ``make(words)``; while Keras traces a model to find shapes, the words have no values yet."""
+    backend = keras.config.backend()
+    if backend == "jax":
+        from .jax.draw import draw
+
+        return draw(make, words, _sharding(layout), {})
+    if backend == "torch" and words.is_meta:
+        import torch
+
+        table = make(0)
+        return torch.empty(table.shape, dtype=getattr(torch, table.dtype_name), device="meta")
+    # Keras's seeds are unsigned 32-bit ints, but the PyTorch backend keeps them in signed ones.
+    return _tensor(make([int(word) & 0xFFFFFFFF for word in words]), layout)
 
 
 def _tensor(table: Table, layout: Any) -> Any:
@@ -87,7 +152,7 @@ def _tensor(table: Table, layout: Any) -> Any:
     if backend == "jax":
         from .jax import make_array
 
-        return make_array(table, getattr(layout, "backend_layout", layout))  # from a keras.distribution.TensorLayout
+        return make_array(table, _sharding(layout))
     array = table.read()
     if backend == "torch":
         import torch
@@ -95,6 +160,10 @@ def _tensor(table: Table, layout: Any) -> Any:
         raw = array if array.dtype.isbuiltin == 1 else array.view(f"u{array.itemsize}")  # PyTorch has no ml_dtypes
         return keras.ops.convert_to_tensor(torch.from_numpy(raw).view(getattr(torch, table.dtype_name)))
     return keras.ops.convert_to_tensor(array, table.dtype_name)
+
+
+def _sharding(layout: Any) -> Any:
+    return getattr(layout, "backend_layout", layout)  # of a keras.distribution.TensorLayout
 
 
 # ---- scaled by the fans

@@ -100,6 +100,25 @@ def check_tensors():
             assert torch.equal(whole(tensor), xt.xavier_uniform_(torch.zeros(13, 6), seed=1)), placements
 
 
+def check_padded_tensors():
+    """The table lies at the beginning; zeros lie beyond, also where a whole shard does."""
+    size = dist.get_world_size()
+    meshes = [(init_device_mesh("cpu", (size,)), [[Shard(0)], [Shard(1)], [Replicate()]])]
+    if size == 4:
+        grid = init_device_mesh("cpu", (2, 2), mesh_dim_names=("dp", "tp"))
+        meshes.append((grid, [[Shard(0), Shard(1)], [Shard(0), Shard(0)], [Replicate(), Shard(0)]]))
+    for dtype in (torch.float32, torch.bfloat16):
+        table = xf.Table((13, 6), seed=2, name="vocabulary", dtype=str(dtype).removeprefix("torch."))
+        for padded in ((16, 6), (16, 8), (33, 6), (13, 6)):
+            expected = torch.zeros(padded, dtype=dtype)
+            xt.fill_(expected[:13, :6], table)
+            for mesh, choices in meshes:
+                for placements in choices:
+                    tensor = distribute_tensor(torch.ones(padded, dtype=dtype), mesh, placements)
+                    xt.fill_(tensor, table, pad=True)
+                    assert torch.equal(whole(tensor), expected), (padded, placements)
+
+
 def check_several_shards_in_one_process():
     """As torchrec holds them: each rank has two blocks of columns of its rows."""
     table = xf.Table((8, 6), "normal", seed=2)

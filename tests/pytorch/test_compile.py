@@ -12,6 +12,7 @@ import xavierfast as xf
 import xavierfast.torch as xt
 
 TABLES = {d: xf.Table((20, 30), "he_normal", seed=3, dtype=str(d)[6:]) for d in (torch.float32, torch.bfloat16)}
+SMALLER = {d: table.shard((slice(19), slice(7))) for d, table in TABLES.items()}
 CALLS = {
     "uniform_": lambda w: xt.uniform_(w, -0.5, 0.5, seed=1),
     "normal_": lambda w: xt.normal_(w, 1.0, 0.02, seed=1, name="h.0"),
@@ -23,6 +24,7 @@ CALLS = {
     "constant_": lambda w: xt.constant_(w, 0.5),
     "zeros_": lambda w: xt.zeros_(w, seed=1),
     "fill_": lambda w: xt.fill_(w, TABLES[w.dtype]),
+    "fill_ with pad": lambda w: xt.fill_(w, SMALLER[w.dtype], pad=True),
 }
 
 

@@ -202,6 +202,10 @@ def test_autograd_notices():
         (lambda: xt.xavier_uniform_(torch.empty(3, 3), threads=0), "threads"),
         (lambda: xt.fill_(torch.empty(3, 3), xf.Table((3, 4), seed=0)), "agree"),
         (lambda: xt.fill_(torch.empty(3, 4).half(), xf.Table((3, 4), seed=0)), "agree"),
+        (lambda: xt.fill_(torch.empty(5, 4), xf.Table((3, 4), seed=0)), "agree, .* use pad=True to fill a larger"),
+        (lambda: xt.fill_(torch.empty(5, 4).half(), xf.Table((3, 4), seed=0), pad=True), "agree"),
+        (lambda: xt.fill_(torch.empty(2, 4), xf.Table((3, 4), seed=0), pad=True), r"tensor must have the axes of \(3"),
+        (lambda: xt.fill_(torch.empty(12), xf.Table((3, 4), seed=0), pad=True), r"tensor must have the axes of \(3"),
     ],
 )
 def test_errors(call, error):
@@ -440,6 +444,22 @@ def test_torchrec_style_init_fn_of_a_row_shard():
     local = torch.empty(250, 16)
     xt.fill_(local, table.shard(slice(500, 750)))
     assert np.array_equal(local.numpy(), table[500:750])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float8_e4m3fn", "complex64"])
+def test_padded(dtype):
+    """The table lies at the beginning, with its own values and fans, and zeros lie beyond, in any strides."""
+    table = xf.Table((13, 6), seed=3, dtype=dtype)
+    expected = xt.fill_(torch.empty(13, 6, dtype=getattr(torch, dtype)), table)
+    memory = torch.full((32, 16), 7, dtype=torch.float32).to(getattr(torch, dtype))
+    for tensor in (memory[:16, :8].clone(), memory[:8].clone().T, memory.clone()[::2, :8], memory[:13, :6].clone()):
+        version = tensor._version
+        assert xt.fill_(tensor, table, pad=True) is tensor and tensor._version > version
+        assert torch.equal(tensor[:13, :6].contiguous().view(torch.uint8), expected.view(torch.uint8))
+        assert not tensor[13:].contiguous().view(torch.uint8).any()
+        assert not tensor[:, 6:].contiguous().view(torch.uint8).any()
+    longer = xt.fill_(torch.empty(16, 6), xf.Table((16, 6), seed=3, fan_in=13, fan_out=6))
+    assert np.array_equal(longer[:13].numpy(), xf.xavier_uniform((13, 6), seed=3))
 
 
 def test_without_torch_it_says_what_to_install(tmp_path):

@@ -1,6 +1,7 @@
 """NumPy's indexing for an array that does not exist: an index, a shape and strides give positions in the stream."""
 
 import math
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import zip_longest
 from operator import index
@@ -11,7 +12,7 @@ import numpy as np
 from .fill import Array
 from .validation import MAX_AXES, shown
 
-__all__ = ["BadIndex", "Ids", "Selection", "select"]
+__all__ = ["BadIndex", "Ids", "Selection", "clip", "select"]
 
 
 class BadIndex(IndexError, TypeError):
@@ -166,3 +167,10 @@ def _check_ids(ids: Array, axis: int, length: int) -> None:
     for worst in (int(ids.min()), int(ids.max())):
         if not -length <= worst < length:
             raise IndexError(f"index {worst} is out of bounds for axis {axis} with size {length}")
+
+
+def clip(part: Sequence[range], shape: tuple[int, ...]) -> tuple[Any, Any]:
+    """The elements that a part of a padded array has from the array itself, which lies at its beginning and has this
+    shape: their index in the array, and their index in the part, which selects a view of it."""
+    inside = [range(min(axis.start, size), min(axis.stop, size)) for axis, size in zip(part, shape, strict=True)]
+    return tuple(slice(axis.start, axis.stop) for axis in inside), (*(slice(len(axis)) for axis in inside), ...)

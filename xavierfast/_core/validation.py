@@ -25,8 +25,8 @@ else:
     Out = object
 
 __all__ = [
-    "MAX_AXES", "Out", "Shape", "check_count", "check_no_overlap", "check_number", "check_out", "check_shape",
-    "check_threads", "dtype_of_out", "shown",
+    "MAX_AXES", "Out", "Shape", "check_count", "check_no_overlap", "check_number", "check_out", "check_padded_shape",
+    "check_shape", "check_threads", "dtype_of_out", "shown",
 ]  # fmt: skip
 
 MAX_AXES = 64  # as in NumPy
@@ -71,6 +71,14 @@ def check_shape(shape: Any) -> tuple[int, ...]:
         raise ValueError(f"shape must not have negative sizes, got {shown(shape)}")
     if any(size >= MAX_SIZE for size in checked):
         raise ValueError(f"shape must have sizes less than 2**63, got {shown(shape)}")
+    return checked
+
+
+def check_padded_shape(name: str, padded: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of an array that holds one of this shape at its beginning, as a tuple of ints."""
+    checked = check_shape(padded)
+    if len(checked) != len(shape) or any(large < size for large, size in zip(checked, shape, strict=True)):
+        raise ValueError(f"{name} must have the axes of {shape} and be no smaller along any of them, got {padded!r}")
     return checked
 
 

@@ -24,7 +24,7 @@ from .draws import agreed_seed
 from .layers import layer_fans
 from .names import Memory, Named, named_layers, named_tensors
 from .own_code import OwnCode
-from .tensors import advise_huge_pages, dtype_of, fill_, local_part
+from .tensors import advise_new_memory, dtype_of, fill_, local_part
 
 __all__ = ["InitReport", "init_", "materialize_"]
 
@@ -164,7 +164,7 @@ def materialize_(
 def _fill_with_nan(tensor: Tensor) -> None:
     """Replace what a tensor's memory held before: what is never filled must not look like values."""
     with torch.no_grad():
-        advise_huge_pages(local_part(tensor)[0])
+        advise_new_memory(local_part(tensor)[0])
         tensor.fill_(float("nan") if tensor.is_floating_point() or tensor.is_complex() else 0)
 
 

@@ -1,9 +1,6 @@
 """PyTorch tensors as memory: strided, sharded over a mesh, of any dtype that a Table can have, on any device."""
 
-import ctypes
 import json
-import mmap
-import sys
 from typing import Any
 
 import torch
@@ -12,18 +9,16 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from .._core.dtypes import DTYPES, resolve_dtype
 from .._core.fill import Array
-from .._core.validation import check_out, check_threads
+from .._core.huge_pages import advise_huge_pages
+from .._core.indexing import clip
+from .._core.validation import check_out, check_padded_shape, check_threads
 from ..table import Table
 from .device import backend_of
 from .device import fill as fill_on_device
 from .draws import draws_in_force
 
-__all__ = ["advise_huge_pages", "as_array", "can_fill", "dtype_of", "fill_", "is_plain", "local_part"]
+__all__ = ["advise_new_memory", "as_array", "can_fill", "dtype_of", "fill_", "is_plain", "local_part"]
 
-# Bytes. Touching new memory in pages of 4 KiB takes longer than filling it; NumPy too asks for huge pages from here on.
-HUGE_PAGES_MIN_BYTES = 1 << 22
-PAGE = mmap.PAGESIZE
-MADV_HUGEPAGE = 14
 INTS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
@@ -80,7 +75,7 @@ def as_array(tensor: Tensor) -> Array:
     if dtype not in DTYPES:
         raise TypeError(f"a tensor to fill must hold one of {', '.join(DTYPES)}, got {tensor.dtype}")
     tensor = tensor.detach()
-    advise_huge_pages(tensor)
+    advise_new_memory(tensor)
     if dtype == "bfloat16":
         return tensor.view(torch.uint16).numpy()
     if tensor.itemsize == 1:
@@ -88,18 +83,15 @@ def as_array(tensor: Tensor) -> Array:
     return tensor.numpy()
 
 
-def advise_huge_pages(tensor: Tensor) -> None:
-    """Ask Linux for pages of 2 MiB for that part of a large tensor's memory that has not been touched yet."""
-    if tensor.device.type != "cpu" or tensor.nbytes < HUGE_PAGES_MIN_BYTES or not tensor.is_contiguous():
-        return
-    madvise = getattr(ctypes.CDLL(None), "madvise", None) if sys.platform == "linux" else None
-    if madvise is not None:
-        begin = -(-tensor.data_ptr() // PAGE) * PAGE
-        end = (tensor.data_ptr() + tensor.nbytes) // PAGE * PAGE
-        madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), MADV_HUGEPAGE)
+def advise_new_memory(tensor: Tensor) -> None:
+    """Ask for huge pages for that part of a tensor's memory that has not been touched yet."""
+    if tensor.device.type == "cpu" and tensor.is_contiguous():
+        advise_huge_pages(tensor.data_ptr(), tensor.nbytes)
 
 
-def fill_(tensor: Tensor, table: Table, ids: Tensor | None = None, *, threads: int | None = None) -> Tensor:
+def fill_(
+    tensor: Tensor, table: Table, ids: Tensor | None = None, *, pad: bool = False, threads: int | None = None
+) -> Tensor:
     """Write a Table, a shard of one, or some of its rows to a tensor.
 
     Parameters
@@ -112,6 +104,9 @@ def fill_(tensor: Tensor, table: Table, ids: Tensor | None = None, *, threads: i
     ids : torch.Tensor, optional
         The numbers of the table's rows to write, along one axis: ``tensor[i]`` gets row ``ids[i]``. They may be on the
         tensor's device. Negative ids count from the end.
+    pad : bool
+        Whether the tensor may be larger than the table along some axes. Elements beyond the table are set to 0. The
+        table keeps its values, and the fans of its own shape.
     threads : int, optional
         As in :func:`xavierfast.xavier_uniform`. It has no effect on GPUs.
 
@@ -137,6 +132,10 @@ def fill_(tensor: Tensor, table: Table, ids: Tensor | None = None, *, threads: i
     >>> rows = fill_(torch.empty(2, 64), table, torch.tensor([5003, -1]))
     >>> bool((rows[0] == rank[3]).all())
     True
+    >>> vocabulary = Table((1000, 64), "normal", std=0.02, seed=7)
+    >>> padded = fill_(torch.empty(1024, 64), vocabulary, pad=True)
+    >>> bool((padded.numpy()[:1000] == vocabulary).all()), padded[1000:].any().item()
+    (True, False)
     """
     if not isinstance(tensor, Tensor):
         raise TypeError(f"tensor must be a torch.Tensor, got {type(tensor).__name__}")
@@ -147,9 +146,9 @@ def fill_(tensor: Tensor, table: Table, ids: Tensor | None = None, *, threads: i
         raise TypeError(f"ids must be a torch.Tensor of ints, got {kind}")
     if torch.compiler.is_compiling():
         with torch.no_grad():
-            _fill_from_recipe(tensor.detach(), _recipe_of(table), ids, threads)
+            _fill_from_recipe(tensor.detach(), _recipe_of(table), ids, pad, threads)
         return tensor
-    shape = table.shape
+    shape, given = table.shape, tuple(tensor.shape)
     if ids is not None:
         if ids.ndim != 1 or not table.ndim or hasattr(tensor, "placements"):
             raise ValueError(
@@ -157,9 +156,12 @@ def fill_(tensor: Tensor, table: Table, ids: Tensor | None = None, *, threads: i
                 f"got ids of shape {tuple(ids.shape)}, {type(tensor).__name__} and {table!r}"
             )
         shape = (len(ids), *table.shape[1:])
-    if tuple(tensor.shape) != shape or dtype_of(tensor) != table.dtype_name:
-        rows = "" if ids is None else f" and {len(ids)} ids"
-        raise ValueError(f"tensor and table must agree, got {tensor.dtype} {tuple(tensor.shape)} and {table!r}{rows}")
+    if dtype_of(tensor) != table.dtype_name or (given != shape and (ids is not None or not pad)):
+        rows = (
+            f" and {len(ids)} ids" if ids is not None else "" if given == shape else ": pad=True fills a larger tensor"
+        )
+        raise ValueError(f"tensor and table must agree, got {tensor.dtype} {given} and {table!r}{rows}")
+    check_padded_shape("tensor", given, shape)
     if tensor.is_meta:
         raise ValueError("a tensor to fill must have memory, got one on meta: use materialize_ for modules")
     draws = draws_in_force.get()
@@ -169,12 +171,26 @@ def fill_(tensor: Tensor, table: Table, ids: Tensor | None = None, *, threads: i
     several: Any = part
     if hasattr(several, "local_shards"):  # several parts of torchrec's tables in one process
         for shard, offsets in zip(several.local_shards(), several.local_offsets(), strict=True):
-            ranges = tuple(slice(o, o + n) for o, n in zip(offsets, shard.shape, strict=True))
-            fill_(shard, table.shard(ranges), threads=threads)
+            _write_padded(shard, [range(o, o + n) for o, n in zip(offsets, shard.shape, strict=True)], table, threads)
         return tensor
-    _write(part, table, index, ids, threads)
+    if given == shape:
+        _write(part, table, index, ids, threads)
+    else:
+        bounds = (slice(None),) * len(given) if index is ... else index
+        _write_padded(part, [range(n)[axis] for axis, n in zip(bounds, given, strict=True)], table, threads)
     torch.autograd.graph.increment_version(part)
     return tensor
+
+
+def _write_padded(part: Tensor, ranges: list[range], table: Table, threads: int | None) -> None:
+    """Write the part of a padded table at these ranges to a tensor; 0 beyond the table."""
+    inside, within = clip(ranges, table.shape)
+    target = part.detach()[within]
+    with torch.no_grad(), _disable_current_modes():
+        if target.shape != part.shape:
+            part.zero_()
+    if target.numel():
+        _write(target, table, inside, None, threads)
 
 
 def _write(part: Tensor, table: Table, index: Any, ids: Tensor | None, threads: int | None) -> None:
@@ -208,10 +224,10 @@ def _recipe_of(table: Table) -> str:
 
 
 @torch.library.custom_op("xavierfast::fill_from_recipe", mutates_args=("tensor",))
-def _fill_from_recipe(tensor: Tensor, recipe: str, ids: Tensor | None, threads: int | None) -> None:
-    fill_(tensor, Table.from_recipe(json.loads(recipe)), ids, threads=threads)
+def _fill_from_recipe(tensor: Tensor, recipe: str, ids: Tensor | None, pad: bool, threads: int | None) -> None:
+    fill_(tensor, Table.from_recipe(json.loads(recipe)), ids, pad=pad, threads=threads)
 
 
 @_fill_from_recipe.register_fake
-def _(tensor: Tensor, recipe: str, ids: Tensor | None, threads: int | None) -> None:
+def _(tensor: Tensor, recipe: str, ids: Tensor | None, pad: bool, threads: int | None) -> None:
     return None

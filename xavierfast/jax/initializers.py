@@ -1,186 +1,73 @@
-"""JAX: the initialisers of ``jax.nn.initializers`` by our kernels, and Tables as arrays sharded from the start.
-
-The calling convention and the distributions are those of JAX, the bits are those of the NumPy core, and the words of
-the key are the seed::
-
-    jax.random.key(7)  ->  key_data [0, 7]  ->  xavierfast.xavier_uniform(shape, seed=[0, 7])
-
-**As in JAX, two calls with one key give the same numbers, so give each tensor a key of its own**, by
-``jax.random.split`` or ``fold_in``.
-
-Each part of an array is computed into new memory that is aligned as XLA requires: on the CPU the array takes that
-memory over, elsewhere it is copied to the device. Only the local shards of a sharded array are computed. Under ``jit``,
-``vmap`` and ``eval_shape``, where a key has no value yet, the call becomes a ``jax.pure_callback`` to the same code,
-which gives the same bits at the cost of a copy.
-"""
+"""The initialisers of ``jax.nn.initializers``: its names, arguments, calling convention and distributions."""
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import inf
 from typing import Any
 
+import jax
 import numpy as np
+from jax.core import Tracer
+from jax.nn.initializers import Initializer
 
-from . import kernels
-from ._core.dtypes import resolve_dtype
-from ._core.fill import Array
-from ._core.rules import InitName, Kind, Mode
-from ._core.validation import check_number, check_shape
-from .fans import fans
-from .table import Table
-
-try:
-    import jax
-    import jax.numpy as jnp
-    from jax.core import Tracer
-    from jax.nn.initializers import Initializer, constant, ones, zeros
-    from jax.sharding import NamedSharding, PartitionSpec, Sharding
-except ImportError:
-    raise ImportError("xavierfast.jax needs jax: pip install 'xavierfast[jax]'") from None
+from .._core.rules import InitName, Kind, Mode
+from .._core.validation import check_number, check_shape
+from ..fans import fans
+from ..table import Table
+from .arrays import check_sharding, supported_dtype
+from .draw import draw
 
 __all__ = [
-    "constant", "glorot_normal", "glorot_uniform", "he_normal", "he_uniform", "kaiming_normal", "kaiming_uniform",
-    "lecun_normal", "lecun_uniform", "make_array", "normal", "ones", "truncated_normal", "uniform", "variance_scaling",
-    "xavier_normal", "xavier_uniform", "zeros",
+    "glorot_normal", "glorot_uniform", "he_normal", "he_uniform", "kaiming_normal", "kaiming_uniform",
+    "lecun_normal", "lecun_uniform", "normal", "truncated_normal", "uniform", "variance_scaling", "xavier_normal",
+    "xavier_uniform",
 ]  # fmt: skip
 
 Axes = int | Sequence[int]
 
-ALIGNMENT = 64  # bytes; XLA copies memory that is aligned to less
-WHOLE: Any = PartitionSpec()  # type: ignore[no-untyped-call]
-
-
-# ---- arrays
-
-
-def read_part(table: Table, index: Any) -> Array:
-    """Read a part of a table into memory of its own, because JAX aliases the memory it is given (jax issue 37830)."""
-    part = table.shard(index)
-    memory = np.empty(part.nbytes + ALIGNMENT, np.uint8)
-    first = -kernels.address(memory) % ALIGNMENT
-    return part.read(out=memory[first : first + part.nbytes].view(part.dtype).reshape(part.shape))
-
-
-def make_array(table: Table, sharding: Any = None) -> jax.Array:
-    """A Table, or a shard of one, as a ``jax.Array``; each process computes only the parts that its devices hold.
-
-    Parameters
-    ----------
-    table : Table
-        The values of the array.
-    sharding : jax.sharding.Sharding or PartitionSpec, optional
-        A PartitionSpec refers to the mesh of ``jax.set_mesh``. By default the whole array is put on the default device.
-        A process computes a part that several of its devices hold only once.
-
-    Returns
-    -------
-    jax.Array
-
-    Raises
-    ------
-    TypeError
-        For a table that is no Table, and a sharding of another kind.
-    ValueError
-        For a float64 or complex128 table while ``jax_enable_x64`` is off, and for shardings that JAX refuses.
-
-    Examples
-    --------
-    >>> table = Table((1000, 64), seed=0)
-    >>> sharding = NamedSharding(jax.make_mesh((1,), ("model",)), PartitionSpec("model"))
-    >>> bool((make_array(table, sharding) == np.asarray(table)).all())
-    True
-    """
-    if not isinstance(table, Table):
-        raise TypeError(
-            f"table must be a xavierfast.Table, got {type(table).__name__}: xavierfast.Table(shape, ...) makes one"
-        )
-    _check_sharding("sharding", sharding)
-    if jax.dtypes.canonicalize_dtype(table.dtype) != table.dtype:
-        raise ValueError(f"a JAX array of {table.dtype} needs jax_enable_x64, which is off: turn it on, or use float32")
-    if sharding is None:
-        whole: jax.Array = jax.device_put(read_part(table, ...))
-        return whole
-    parts: dict[Any, Array] = {}
-
-    def part(index: Any) -> Array:
-        bounds = tuple((axis.start, axis.stop) for axis in index)
-        if bounds not in parts:
-            parts[bounds] = read_part(table, index)
-        return parts[bounds]
-
-    return jax.make_array_from_callback(table.shape, _named(sharding, jax.sharding.get_mesh), part)
-
-
-def _check_sharding(name: str, sharding: Any) -> None:
-    if sharding is not None and not isinstance(sharding, (Sharding, PartitionSpec)):
-        raise TypeError(f"{name} must be a jax.sharding.Sharding or PartitionSpec, got {type(sharding).__name__}")
-
-
-def _named(sharding: Any, mesh: Callable[[], Any]) -> Any:
-    """Put a PartitionSpec, or a sharding over the abstract mesh of ``jax.set_mesh``, on the mesh of ``mesh()``."""
-    spec = sharding.spec if isinstance(getattr(sharding, "mesh", None), jax.sharding.AbstractMesh) else sharding
-    if not isinstance(spec, PartitionSpec):
-        return sharding
-    if jax.sharding.get_abstract_mesh().empty:
-        raise ValueError(f"a PartitionSpec needs the mesh of jax.set_mesh, got {spec!r} outside of one")
-    return NamedSharding(mesh(), spec)
-
-
-def _trace(make: Callable[[Any], Table], words: Any, shape: Any, dtype: Any, sharding: Any) -> Any:
-    """Make ``make_array(make(words))`` when the traced code runs; with a sharding each device asks for its own part."""
-    sharding = _named(sharding, jax.sharding.get_abstract_mesh)
-    if not isinstance(sharding, NamedSharding | None):
-        raise TypeError(f"out_sharding must be a NamedSharding or PartitionSpec under jit, got {sharding!r}")
-    spec = sharding.spec if sharding else WHOLE
-    sizes = sharding.shard_shape(shape) if sharding else shape
-    names = (*spec, *[None] * (len(shape) - len(spec)))
-    result = jax.ShapeDtypeStruct(sizes, dtype)  # type: ignore[no-untyped-call]
-
-    def compute(words: Any, *places: Any) -> Array:
-        starts = [int(number) * size for number, size in zip(places, sizes, strict=True)]
-        return read_part(make(words), tuple(slice(i, i + size) for i, size in zip(starts, sizes, strict=True)))
-
-    def local(words: Any) -> Any:
-        places = [0 if name is None else jax.lax.axis_index(name) for name in names]
-        return jax.pure_callback(compute, result, words, *places, vmap_method="sequential")
-
-    if sharding is None:  # a callback's result is on a mesh's first device: the barrier lets XLA move it
-        return jax.lax.optimization_barrier(local(words))  # type: ignore[no-untyped-call]
-    return jax.shard_map(local, mesh=sharding.mesh, in_specs=WHOLE, out_specs=spec, check_vma=False)(words)
-
-
-# ---- initialisers
-
-
-def _number(name: str, value: Any) -> float:
-    return check_number(name, _plain(value))
-
-
-def _bound(name: str, value: Any) -> float:
-    """A number that may be negative or infinite."""
-    value = _plain(value)
-    return float(value) if isinstance(value, float) and abs(value) == inf else check_number(name, value, negative=True)
+# Values that no check refuses, for numbers that have none yet while JAX traces.
+ANY = {"scale": 1.0, "std": 1.0, "low": -np.inf, "high": np.inf}
 
 
 def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, jax.Array) and value.size == 1 else value
+    """An array without axes as a Python number; a traced one as it is."""
+    if isinstance(value, Tracer):
+        if value.ndim:
+            raise TypeError(f"a traced scale, stddev or bound must be a number, got an array of shape {value.shape}")
+        return value
+    return value.item() if getattr(value, "size", None) == 1 else value
+
+
+def _number(name: str, value: Any) -> Any:
+    value = _plain(value)
+    return value if isinstance(value, Tracer) else check_number(name, value)
+
+
+def _bound(name: str, value: Any) -> Any:
+    """A number that may be negative or infinite."""
+    value = _plain(value)
+    if isinstance(value, Tracer) or (isinstance(value, float) and abs(value) == inf):
+        return value
+    return check_number(name, value, negative=True)
 
 
 def _initializer(
     init: InitName, default: Any, axes: tuple[Axes, Axes, Axes] | None = None, **parameters: Any
 ) -> Initializer:
+    traced = {name: value for name, value in parameters.items() if isinstance(value, Tracer)}
+    parameters |= {name: 1.0 if init == "uniform" else ANY[name] for name in traced}
     Table((1, 1), init, seed=0, **parameters)  # raises errors here, where the arguments are given
 
     def initializer(key: Any, shape: Any, dtype: Any = default, out_sharding: Any = None) -> Any:
         shape = check_shape(shape)
-        own = _dtype(dtype)
-        _check_sharding("out_sharding", out_sharding)
+        own = supported_dtype(dtype)
+        check_sharding("out_sharding", out_sharding)
         if init == "uniform" and np.issubdtype(own, np.complexfloating):
             raise TypeError(f"dtype must be real for uniform, got {own}: use variance_scaling for a disk")
         options = {} if axes is None else _options(shape, axes)
 
-        def make(words: Any) -> Table:
-            return Table(shape, init, seed=np.asarray(words), dtype=own, **options, **parameters)
+        def make(seed: Any) -> Table:
+            return Table(shape, init, seed=seed, dtype=own, **options, **parameters)
 
         try:
             words = jax.random.key_data(key)
@@ -188,20 +75,9 @@ def _initializer(
             raise TypeError(f"key must come from jax.random.key or PRNGKey, got {type(key).__name__}") from None
         if words.ndim != 1:
             raise ValueError(f"key must be a single key, got keys of the shape {words.shape[:-1]}: use jax.vmap")
-        if isinstance(words, Tracer):
-            make([0])  # raises errors while tracing
-            return _trace(make, words, shape, own, out_sharding)
-        return make_array(make(words), out_sharding)
+        return draw(make, words, out_sharding, traced)
 
     return initializer
-
-
-def _dtype(dtype: Any) -> np.dtype[Any]:
-    wanted = resolve_dtype(jnp.result_type(float) if dtype is None else dtype).storage
-    own: np.dtype[Any] = jax.dtypes.canonicalize_dtype(wanted)
-    if own != wanted:
-        jnp.empty(0, wanted)  # for JAX's own warning that it needs x64 for this dtype
-    return own
 
 
 def _options(shape: tuple[int, ...], axes: tuple[Axes, Axes, Axes]) -> dict[str, Any]:
@@ -366,6 +242,6 @@ def truncated_normal(stddev: Any = 1e-2, dtype: Any = None, lower: Any = -2.0, u
     True
     """
     bounds = [_bound("lower", lower), _bound("upper", upper)]
-    if not bounds[0] < bounds[1]:
+    if not any(isinstance(bound, Tracer) for bound in bounds) and not bounds[0] < bounds[1]:
         raise ValueError(f"lower must be less than upper, got lower={lower!r} and upper={upper!r}")
     return _initializer("truncated_normal", dtype, std=_number("stddev", stddev), low=bounds[0], high=bounds[1])
