@@ -157,10 +157,9 @@ def fill_(
             )
         shape = (len(ids), *table.shape[1:])
     if dtype_of(tensor) != table.dtype_name or (given != shape and (ids is not None or not pad)):
-        rows = (
-            f" and {len(ids)} ids" if ids is not None else "" if given == shape else ": pad=True fills a larger tensor"
-        )
-        raise ValueError(f"tensor and table must agree, got {tensor.dtype} {given} and {table!r}{rows}")
+        rows = "" if ids is None else f" and {len(ids)} ids"
+        way = "" if ids is not None or given == shape else ": use pad=True to fill a larger tensor"
+        raise ValueError(f"tensor and table must agree, got {tensor.dtype} {given} and {table!r}{rows}{way}")
     check_padded_shape("tensor", given, shape)
     if tensor.is_meta:
         raise ValueError("a tensor to fill must have memory, got one on meta: use materialize_ for modules")
