@@ -114,7 +114,7 @@ def test_what_an_import_loads():
 
 
 def test_torch_loads_no_files_no_plots_and_no_kernels_for_gpus():
-    """So that it works where files cannot, as on Windows, and without Triton, which only torch's own compiler may load."""
+    """So that it works where files cannot, as on Windows, and without Triton, which torch's own compiler may load."""
     pytest.importorskip("torch")
     loaded = loaded_by("import xavierfast.torch")
     bad = ("xavierfast.files", "xavierfast.propagation", "xavierfast.kernels.gpu", "matplotlib")
