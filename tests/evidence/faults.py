@@ -31,7 +31,12 @@ TESTS = (
     "tests/test_means.py",
     "tests/test_table.py::test_all_indices",
 )
-GPU_TESTS = ("tests/gpu/test_interpreter.py", "tests/gpu/test_assembly.py")  # if the fault is in the GPU's kernels
+GPU_TESTS = (  # if the fault is in the GPU's kernels
+    "tests/gpu/test_assembly.py::test_scalars_are_of_64_bits",
+    "tests/gpu/test_assembly.py::test_fills[NORMAL-float32-sm_90]",
+    "tests/gpu/test_assembly.py::test_fills[TRUNCATED_2SIGMA-float32-sm_90]",
+    "tests/gpu/test_interpreter.py",
+)
 # Name, a text that the sources hold exactly once, in whatever file, and what takes its place.
 FAULTS = [
     # ---- words

@@ -14,8 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._core.fill import collapse
-from .._core.indexing import Selection
+from .._core.fill import c_strides, collapse
 from .._core.sampler import Sampler
 from .._core.validation import check_no_overlap
 
@@ -51,32 +50,37 @@ def _current(device: torch.device) -> AbstractContextManager[Any]:
     return torch.get_device_module(device).device(device)  # type: ignore[no-any-return]
 
 
-def fill(backend: Any, sampler: Sampler, tensor: Tensor, chosen: Selection, ids: Tensor | None, rows: int) -> None:
-    """Write selected elements of a sampler to a tensor on its device, without waiting for them.
+def fill(
+    backend: Any,
+    sampler: Sampler,
+    tensor: Tensor,
+    position: int,
+    strides: tuple[int, ...],
+    ids: Tensor | None,
+    rows: int,
+) -> None:
+    """Write elements of a sampler to a tensor on its device, without waiting for them: index (i, j, ...) gets element
+    position + i * strides[0] + j * strides[1] + ...
 
     With `ids`, int64s beside the tensor, ids[i] stands for i in the first axis, counted from `rows` if negative.
     """
     out = tensor.detach()
-    check_no_overlap(tuple(out.shape), out.stride())
     if out.itemsize < 4:
         out = out.view(_INTEGERS[out.itemsize])
-    if ids is None:
-        shape, memory_strides, strides = collapse(tuple(out.shape), out.stride(), chosen.strides)
-    else:  # an axis of ids is not merged with others
-        shape, memory_strides, strides = tuple(out.shape), out.stride(), chosen.strides
-        if out.ndim > 1:
-            parts = zip(
-                (shape[0], memory_strides[0], strides[0]),
-                collapse(shape[1:], memory_strides[1:], strides[1:]),
-                strict=True,
-            )
-            shape, memory_strides, strides = ((first, *rest) for first, rest in parts)
+    shape = tuple(out.shape)
     with _current(tensor.device):
-        if ids is None and memory_strides == (1,) and strides == (1,):
-            backend.fill(sampler, out, chosen.position, out.numel())
+        if ids is None and out.is_contiguous() and strides == c_strides(shape):
+            backend.fill(sampler, out, position, out.numel())
+            return
+        check_no_overlap(shape, out.stride())
+        merged = 0 if ids is None else 1  # an axis of ids is not merged with others
+        axes = [(s[:merged], s[merged:]) for s in (shape, out.stride(), strides)]
+        rest = collapse(*(s for _, s in axes)) if out.ndim > merged else ((), (), ())
+        shape, memory_strides, strides = ((*first, *last) for (first, _), last in zip(axes, rest, strict=True))
+        if ids is None and memory_strides == strides == (1,):
+            backend.fill(sampler, out, position, out.numel())
         else:
-            out = out.as_strided(shape, memory_strides)
-            _gather(backend, sampler, out, chosen.position, strides, ids, rows)
+            _gather(backend, sampler, out.as_strided(shape, memory_strides), position, strides, ids, rows)
 
 
 def _gather(

@@ -200,8 +200,12 @@ def _write(part: Tensor, table: Table, index: Any, ids: Tensor | None, threads: 
             check_threads(threads)
         if ids is not None:
             ids = ids.detach().to(part.device, torch.int64).contiguous()
+        position, strides = table._position, table._strides
+        if index is not ...:
+            chosen = table._select(index)
+            position, strides = chosen.position, chosen.strides
         if part.numel():
-            fill_on_device(backend, table._sampler, part, table._select(index), ids, len(table) if table.ndim else 0)
+            fill_on_device(backend, table._sampler, part, position, strides, ids, table.shape[0] if table.ndim else 0)
         return
     if ids is not None:
         index = ids.detach().cpu().numpy()
