@@ -654,8 +654,10 @@ def create_file(
     256000
     """
     from . import files  # needs a POSIX system
+    from .files.posix import check_local
 
     _check_table(table)
+    check_local(path)
     parts = max(1, -(-table.nbytes // PART_BYTES)) if parts is None else check_count("parts", parts)
     path = os.path.abspath(path)
     written = sum(_run(partial(_write_part, path, table, parts, sync), range(1, parts + 1), client))
