@@ -160,6 +160,27 @@ def test_parts_in_any_order():
     assert "finished" in call("resume", "items.npy", code=3)
 
 
+def test_status_of_parts():
+    part = ["create", "items.npy", "1Kx64", "--seed", "7"]
+    call(*part, "--shard", "1/4")
+    call(*part, "--shard", "3/4")
+    assert call("status", "items.npy.partial", "--shards", "4", code=1) == (
+        "items.npy.partial: missing shards: 2/4, 4/4\nitems.npy.partial: unfinished, something is missing\n"
+    )
+    assert call("status", "items.npy", code=1) == (
+        "items.npy: 500 of 1,000 rows are missing or wrong: 250:500, 750:1_000\n"
+        "items.npy: unfinished, something is missing\n"
+    )
+    found = json.loads(call("status", "items.npy", "--shards", "4", "--json", code=1))
+    assert (found["missing"], found["finished"], found["complete"]) == ([2, 4], False, False)
+    call("resume", "items.npy")
+    assert call("status", "items.npy", "--shards", "4") == "items.npy: finished, nothing is missing\n"
+    assert call(*part, "--shard", "2/4") == "items.npy: finished already, and the part is as it should be\n"
+    other = ["create", "items.npy", "1Kx64", "--seed", "8", "--shard", "2/4"]
+    assert "already finished, and differs from the part to be written" in call(*other, code=3)
+    assert "xavierfast.dask.create writes zarr arrays" in call("create", "s3://b/t.npy", "3x4", "--seed", "7", code=2)
+
+
 def test_dry_run_tells_and_leaves_nothing(folder):
     found = json.loads(call("create", "items.npy", "1Mx128", "--dry-run", "--json"))
     assert found["nbytes"] == 512_000_128

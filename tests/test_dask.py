@@ -1,6 +1,7 @@
 """Dask and zarr: the same bits from any blocks, workers and accidents; what is on disk is what zarr itself reads."""
 
 import asyncio
+import io
 import json
 import os
 import pickle
@@ -22,6 +23,7 @@ try:
     import dask.array as da
     import zarr
     from dask.base import tokenize
+    from dask.diagnostics import ProgressBar
     from distributed import Client, LocalCluster
 
     import xavierfast.dask as xd
@@ -581,6 +583,58 @@ def test_workers_write_a_file(client, name, tmp_path, monkeypatch):
 def test_a_file_without_a_cluster(tmp_path):
     assert xd.create_file(T, tmp_path / "items.bin") == T.nbytes
     same_bits(files.load(tmp_path / "items.bin"), T[...])
+
+
+# ---- progress
+
+
+@pytest.mark.parametrize("with_client", [False, True])
+def test_progress(request, tmp_path, with_client):
+    client = request.getfixturevalue("client") if with_client else None
+    for call in (
+        lambda **keywords: xd.create(T, tmp_path / "z", shards=20, **keywords),
+        lambda **keywords: xd.verify(tmp_path / "z", **keywords),
+        lambda **keywords: xd.create_file(T, tmp_path / "t.npy", parts=5, **keywords),
+    ):
+        reports, out = [], io.StringIO()
+        with ProgressBar(out=out, minimum=0, dt=0.01):
+            call(client=client, progress=lambda *report, reports=reports: reports.append(report))
+        assert len(reports) >= 5 and reports == sorted(reports) and reports[-1] == (T.nbytes, T.nbytes)
+        assert {total for _, total in reports} == {T.nbytes}
+        assert "100% Completed" in out.getvalue()
+
+
+def test_progress_of_a_failure(client, tmp_path):
+    ended = []
+    with dask.callbacks.Callback(finish=lambda dsk, state, failed: ended.append(failed)), pytest.raises(OSError):
+        xd.create_file(T, tmp_path / "none" / "t.npy", client)
+    assert ended == [True]
+    assert not dask.callbacks.Callback.active
+
+
+# ---- stores that answer late
+
+
+class LateStore(zarr.storage.MemoryStore):
+    """A store each of whose requests takes 50 ms, and that counts the shards on their way."""
+
+    most = on_their_way = 0
+
+    async def set(self, key, value):
+        type(self).on_their_way += 1
+        type(self).most = max(self.most, self.on_their_way)
+        await asyncio.sleep(0.05)
+        type(self).on_their_way -= 1
+        await super().set(key, value)
+
+
+def test_a_task_writes_several_shards_at_a_time():
+    store = LateStore()
+    with dask.config.set(scheduler="synchronous"):
+        assert xd.create(T, store, chunks=2, shards=2) == T.nbytes
+    assert LateStore.most == xd.REQUESTS_PER_TASK
+    same_bits(zarr.open(store, mode="r")[...], T[...])
+    assert xd.verify(store).ok
 
 
 # ---- errors

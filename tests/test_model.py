@@ -1,9 +1,14 @@
 """init: whole models by names and rules."""
 
+from fnmatch import fnmatchcase
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import xavierfast as xf
+from xavierfast.model import FirstMatch
 
 SHAPES = {"embed.weight": (100, 16), "h.0.attn.weight": (16, 48), "h.0.attn.bias": (48,), "h.1.attn.weight": (16, 48)}
 RULES = {"*.bias": "zeros", "embed.*": {"init": "normal", "std": 0.02}, "*": "xavier_uniform"}
@@ -79,6 +84,33 @@ def test_no_seed_is_not_printed(capfd):
 def test_first_match_wins():
     tables = xf.init({"a.w": (3, 4), "b.w": (3, 4)}, [("a.*", "zeros"), ("*.w", "xavier_normal")], lazy=True)
     assert [table.init for table in tables.values()] == ["zeros", "xavier_normal"]
+
+
+TEXTS = st.text("ab.*?[]!-0\n", max_size=12)
+
+
+@settings(max_examples=2000, deadline=None)
+@given(st.lists(TEXTS, max_size=12), st.lists(TEXTS, max_size=8))
+def test_the_first_match_is_that_of_fnmatch(patterns, names):
+    first_match = FirstMatch(patterns)
+    for name in [*names, *patterns]:  # patterns are names too, which exact patterns match
+        expected = next((k for k, pattern in enumerate(patterns) if fnmatchcase(name, pattern)), None)
+        assert first_match(name) == expected
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name"),
+    [
+        ("block.{}.*", "block.{}.weight"), ("*.{}.weight", "block.1.{}.weight"), ("b.{}.w", "b.{}.w"),
+        ("block.*.{}.*.weight", "block.7.{}.x.weight"), ("block.?.{}.w[ab]", "block.7.{}.wb"),
+    ],
+)  # fmt: skip
+def test_few_of_many_patterns_are_tried(pattern, name):
+    first_match = FirstMatch([*(pattern.format(f"{k:03d}") for k in range(1000)), "*"])
+    names = range(0, 1000, 97)
+    assert [first_match(name.format(f"{k:03d}")) for k in names] == list(names)
+    assert len(first_match._matches) <= 2 * len(names)
+    assert first_match("other") == 1000
 
 
 X = np.full((4, 6), 7, np.float32)

@@ -311,6 +311,9 @@ def create(
             fields = {"path": path, "nbytes": nbytes, "written": written, "seconds": seconds, "note": note}
             print(json.dumps(fields))
         elif not quiet:
+            if part and not nbytes:
+                print(f"{_printable(path)}: finished already, and the part is as it should be")
+                return
             _print_written(path, "part written" if part else "written", nbytes, written, seconds)
             if part:
                 print(_printable(f"when all parts are written, run xavierfast resume {shlex.quote(path)}"))
@@ -431,6 +434,35 @@ def resume(
             _print_written(path, "", nbytes, written, seconds)
 
 
+@app.command(epilog=EPILOG)
+def status(
+    path: Annotated[str, typer.Argument(help="The file's final name, with or without .partial.")],
+    shards: Annotated[
+        int | None, typer.Option(help="List which of this many shards K/N are missing, in place of rows.", min=1)
+    ] = None,
+    threads: Threads = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Recompute an unfinished file and list what is missing, while other hosts may write it.
+
+    The exit code is 0 if nothing is missing, so that xavierfast resume can finish the file.
+    """
+    with _reporting(path):
+        with _progress(path, quiet or as_json) as progress:
+            found = files.status(path, shards=shards, threads=threads, progress=progress)
+        if as_json:
+            print(json.dumps({"path": path, "complete": found.complete, **asdict(found)}))
+        elif not quiet:
+            if found.missing:
+                print(f"{_printable(path)}: missing shards: {', '.join(f'{k}/{shards}' for k in found.missing)}")
+            _print_differences(path, found.tensors, "are missing or wrong")
+            state = "finished" if found.finished else "unfinished"
+            print(f"{_printable(path)}: {state}, {'nothing' if found.complete else 'something'} is missing")
+        if not found.complete:
+            raise typer.Exit(Exit.DIFFERENCE)
+
+
 # ---- verify
 
 
@@ -471,7 +503,16 @@ def verify(
 
 
 def _print_verification(path: str, found: files.Verification, sample: int | None, seconds: float) -> None:
-    for check in found.tensors:
+    _print_differences(path, found.tensors, "differ")
+    if found.extra:
+        print(_printable(f"{path}: {found.extra:,} bytes after the last tensor"))
+    compared = "the sample matches" if sample else "all values match"
+    state = f"{compared} the recipe" if found.ok else "does not match the recipe"
+    print(f"{_printable(path)}: {state}, {_speed(found.nbytes, seconds)}")
+
+
+def _print_differences(path: str, checks: Sequence[files.TensorCheck], how: str) -> None:
+    for check in checks:
         name = f"{path}: {check.name}" if check.name else path
         if check.problem:
             print(_printable(f"{name}: {check.problem}"))
@@ -480,12 +521,7 @@ def _print_verification(path: str, found: files.Verification, sample: int | None
             listed = ", ".join(f"{first:,}:{last:,}".replace(",", "_") for first, last in shown)
             rest = check.differ - sum(last - first for first, last in shown)
             listed += f" and {rest:,} more" if rest else ""
-            print(_printable(f"{name}: {check.differ:,} of {check.rows:,} rows differ: {listed}"))
-    if found.extra:
-        print(_printable(f"{path}: {found.extra:,} bytes after the last tensor"))
-    compared = "the sample matches" if sample else "all values match"
-    state = f"{compared} the recipe" if found.ok else "does not match the recipe"
-    print(f"{_printable(path)}: {state}, {_speed(found.nbytes, seconds)}")
+            print(_printable(f"{name}: {check.differ:,} of {check.rows:,} rows {how}: {listed}"))
 
 
 # ---- show

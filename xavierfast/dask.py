@@ -28,9 +28,9 @@ import secrets
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from errno import EEXIST, ENOENT
 from functools import partial
 from math import nan, prod
@@ -42,7 +42,7 @@ import numpy as np
 from ._core.fill import Array
 from ._core.threads import default_threads
 from ._core.validation import check_count
-from .files.blocks import TensorCheck
+from .files.blocks import Progress, TensorCheck
 from .files.row_ranges import RowRanges, ranges_of
 from .files.verify import Verification
 from .table import Table
@@ -51,9 +51,11 @@ try:
     import dask.array as da
     import zarr
     from dask.base import compute, tokenize
+    from dask.callbacks import Callback, unpack_callbacks
     from dask.config import get
     from dask.delayed import delayed
     from dask.utils import parse_bytes
+    from distributed import as_completed
     from google_crc32c import value as crc32c
     from zarr.buffer.cpu import Buffer, buffer_prototype
     from zarr.core.sync import sync as wait_for  # a store's connections live in the loop of zarr's own thread
@@ -145,11 +147,63 @@ def _contiguous_block(table: Table, nbytes: int) -> tuple[int, ...]:
     return tuple(reversed(block))
 
 
-def _run(work: Callable[[T], S], items: Sequence[T], client: Any) -> list[S]:
+class _Report(Callback):
+    """A callback of dask that calls ``progress(done, total)``, in bytes, whenever a task has ended."""
+
+    def __init__(self, progress: Progress, nbytes: int) -> None:
+        super().__init__()
+        self._progress, self._nbytes = progress, nbytes
+
+    def _posttask(self, key: Any, result: Any, dsk: Any, state: Any, worker_id: Any) -> None:
+        done = len(state["finished"])
+        count = done + sum(len(state[name]) for name in ("ready", "waiting", "running"))
+        self._progress(self._nbytes * done // count, self._nbytes)
+
+
+def _run(
+    work: Callable[[T], S], items: Sequence[T], client: Any, progress: Progress | None = None, nbytes: int = 0
+) -> list[S]:
     """Call `work` with each item on the client's cluster, or with dask's default scheduler if `client` is None."""
-    if client is not None:
-        return list(client.gather(client.map(work, items, pure=False)))
-    return list(compute(*map(delayed(work, pure=False), items)))
+    with nullcontext() if progress is None else _Report(progress, nbytes):
+        if client is None:
+            return list(compute(*map(delayed(work, pure=False), items)))
+        futures = client.map(work, items, pure=False)
+        with _calling_back(futures) as ended:
+            for future in as_completed(futures, loop=client.loop):
+                if future.status in ("error", "cancelled"):
+                    break  # and gather raises the error
+                ended(future.key)
+            return list(client.gather(futures))
+
+
+@contextmanager
+def _calling_back(futures: Sequence[Any]) -> Iterator[Callable[[str], None]]:
+    """Call dask's callbacks, such as its ProgressBar, for futures as dask's local schedulers call them for tasks; yield
+    the function that says that a future has ended."""
+    starts, start_states, pretasks, posttasks, finishes = unpack_callbacks(list(Callback.active))
+    running = {future.key for future in futures}
+    finished: set[str] = set()
+    state = {"ready": (), "waiting": (), "running": running, "finished": finished}
+    failed = True
+
+    def ended(key: str) -> None:
+        running.remove(key)
+        finished.add(key)
+        for posttask in posttasks:
+            posttask(key, None, {}, state, None)
+
+    for start in starts:
+        start({})
+    try:
+        for start_state in start_states:
+            start_state({}, state)
+        for pretask in pretasks:
+            pretask(None, {}, state)
+        yield ended
+        failed = False
+    finally:
+        for finish in finishes:
+            finish({}, state, failed)
 
 
 # ---- stores
@@ -421,6 +475,7 @@ def create(
     resume: bool = False,
     force: bool = False,
     client: Any = None,
+    progress: Progress | None = None,
 ) -> int:
     """Write a table as a zarr v3 array, with all workers of a cluster.
 
@@ -440,6 +495,9 @@ def create(
         Remove an existing array first.
     client : dask.distributed.Client, optional
         The cluster to use. By default, dask's default scheduler runs the tasks.
+    progress : callable, optional
+        A function that is called as ``progress(done, total)``, both in bytes, in the caller's process whenever a task
+        has ended. dask's own ``ProgressBar`` works too, with a client as without.
 
     Returns
     -------
@@ -518,7 +576,7 @@ def create(
             raise FileExistsError(EEXIST, "another writer has just created the array", str(store)) from None
     work = _Store(found, table)
     try:
-        written = sum(_run(partial(_write, work, claim, repair), work.tasks(client), client))
+        written = sum(_run(partial(_write, work, claim, repair), work.tasks(client), client, progress, table.nbytes))
         _finish(work, claim)
     except BaseException as error:
         error.add_note(f"{store} is unfinished; call create(..., resume=True) to finish it")
@@ -544,12 +602,14 @@ def _block_shape(what: str, table: Table, given: BlockShape, nbytes: int) -> tup
     return tuple(min(check_count(what, n), size) for n, size in zip(shape, largest, strict=True))
 
 
-def verify(store: Any, table: Table | None = None, *, client: Any = None) -> Verification:
+def verify(
+    store: Any, table: Table | None = None, *, client: Any = None, progress: Progress | None = None
+) -> Verification:
     """Recompute a zarr array on all workers of a cluster, and report which of its rows differ.
 
     Parameters
     ----------
-    store, client
+    store, client, progress
         As in :func:`create`. The array may have been trained, copied or compressed since it was created.
     table : Table, optional
         The expected table; by default that of the array's recipe.
@@ -589,7 +649,7 @@ def verify(store: Any, table: Table | None = None, *, client: Any = None) -> Ver
         return Verification((TensorCheck(table.name, len(table), 0, problem=problem),), 0)
     work = _Store(array, table)
     differing = RowRanges(may_repeat=prod(work.grid[1:]) > 1)  # blocks side by side share rows
-    for ranges in _run(partial(_compare, work), work.tasks(client), client):
+    for ranges in _run(partial(_compare, work), work.tasks(client), client, progress, table.nbytes):
         differing.add(ranges)
     return Verification((TensorCheck(table.name, len(table), differing.count(), differing.first()),), table.nbytes)
 
@@ -622,7 +682,13 @@ def load(store: Any) -> Any:
 
 
 def create_file(
-    table: Table, path: str | os.PathLike[str], client: Any = None, *, parts: int | None = None, sync: bool = True
+    table: Table,
+    path: str | os.PathLike[str],
+    client: Any = None,
+    *,
+    parts: int | None = None,
+    sync: bool = True,
+    progress: Progress | None = None,
 ) -> int:
     """Write a .npy, .bin or .safetensors file on shared storage, in parts that the workers of a cluster write.
 
@@ -631,8 +697,8 @@ def create_file(
 
     Parameters
     ----------
-    table, client
-        As in :func:`create`.
+    table, client, progress
+        As in :func:`create`; `progress` is called for the parts, and not for the verification after them.
     path, sync
         As in ``xavierfast.files.create``.
     parts : int, optional
@@ -654,11 +720,14 @@ def create_file(
     256000
     """
     from . import files  # needs a POSIX system
+    from .files.posix import check_local
 
     _check_table(table)
+    check_local(path)
     parts = max(1, -(-table.nbytes // PART_BYTES)) if parts is None else check_count("parts", parts)
     path = os.path.abspath(path)
-    written = sum(_run(partial(_write_part, path, table, parts, sync), range(1, parts + 1), client))
+    work, numbers = partial(_write_part, path, table, parts, sync), range(1, parts + 1)
+    written = sum(_run(work, numbers, client, progress, table.nbytes))
     return written + files.resume(path, table, sync=sync)
 
 

@@ -10,6 +10,7 @@ import pytest
 from file_support import FORMATS, SHARD, SHARDED, Stop, contents, middle, small, undisturbed, unfinished, whole
 from support import run
 
+from xavierfast import files
 from xavierfast.files import create, estimate, measure, resume, verify
 
 # ---- files, folders and leftovers
@@ -222,3 +223,14 @@ def test_a_big_endian_machine_is_refused(tmp_path, name, monkeypatch):
         with pytest.raises(OSError, match="tables on disk are little-endian"):
             call()
     assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("path", ["s3://bucket/t.npy", "gs://bucket/a/t.npy", "file:///tmp/t.npy"])
+def test_urls_are_refused(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for call in (lambda: create(path, small()), lambda: resume(path), lambda: verify(path), lambda: files.status(path)):
+        with pytest.raises(
+            ValueError, match=f"got '{path}': xavierfast.dask.create writes zarr arrays to object stores"
+        ):
+            call()
+    assert not os.listdir()

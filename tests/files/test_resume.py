@@ -31,8 +31,8 @@ from file_support import (
 )
 from support import run
 
-from xavierfast import Table
-from xavierfast.files import create, plan, resume, verify
+from xavierfast import Table, files
+from xavierfast.files import create, plan, resume, status, verify
 
 # ---- after a crash
 
@@ -430,13 +430,84 @@ def test_missing_parts_are_made(tmp_path):
 
 
 def test_a_part_of_a_finished_table(tmp_path):
+    """A job that writes its part again, after another host has finished the table, has nothing left to do."""
     path = tmp_path / "t.npy"
     create(path, middle(), rows=(0, 5000))
     resume(path)
     before = contents(tmp_path)
-    with pytest.raises(FileExistsError, match="finished"):
-        create(path, middle(), rows=(5000, 10_000))
+    for part in ({"rows": (5000, 10_000)}, {"shard": (1, 3)}, {"rows": (0, 0)}):
+        assert create(path, middle(), **part) == 0
+    differs = pytest.raises(FileExistsError, match="already finished, and differs from the part")
+    for other in (middle(seed=8), Table((10_000, 32), seed=7, name="items"), Table((10_001, 64), seed=7, name="items")):
+        with differs:
+            create(path, other, rows=(5000, 10_000))
     assert contents(tmp_path) == before
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    assert create(path, middle(), rows=(0, 9999)) == create(path, middle(), shard=(1, 2)) == 0
+    for part in ({"rows": (9999, 10_000)}, {"shard": (2, 2)}):
+        with differs:
+            create(path, middle(), **part)
+    path.write_bytes(data[:-1])
+    with differs:
+        create(path, middle(), rows=(0, 1))
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations((1, 2, 3))))
+def test_parts_of_a_model_of_several_files(tmp_path, order):
+    path = tmp_path / "m.safetensors"
+    for k in order:
+        create(path, SHARDED, shard=(k, 3), max_shard_size=SHARD)
+        left = tuple(sorted(set(order) - set(order[: order.index(k) + 1])))
+        assert status(path, shards=3).missing == left
+    with pytest.raises(FileExistsError, match="another recipe"):
+        create(path, SHARDED, shard=(1, 3), max_shard_size=SHARD + 10_000)
+    assert resume(path) == 0
+    assert contents(tmp_path) == undisturbed(tmp_path / "want", "m.safetensors", SHARDED, max_shard_size=SHARD)
+    assert create(path, SHARDED, shard=(2, 3), max_shard_size=SHARD) == 0
+    assert status(path) == files.Status(True, files.verify(path).tensors)
+
+
+# ---- status
+
+
+def test_status_of_rows_and_shards(tmp_path):
+    path = tmp_path / "t.npy"
+    with pytest.raises(FileNotFoundError, match="no such file, finished or unfinished"):
+        status(path)
+    for k in (1, 3, 5, 7):
+        create(path, middle(), shard=(k, 7))
+    assert status(path, shards=7).missing == status(f"{path}.partial", shards=7, threads=2).missing == (2, 4, 6)
+    found = status(path)
+    # A shard's end may lie within a row, which then lacks a part.
+    cuts = [640_000 * k // 7 for k in range(8)]
+    expected = tuple((cuts[k - 1] // 64, -(-cuts[k] // 64)) for k in (2, 4, 6))
+    assert found.tensors[0].ranges == expected and not found.finished and not found.complete
+    assert status(path, shards=1).missing == (1,)
+    before = contents(tmp_path)
+    for k in (2, 4):
+        create(path, middle(), shard=(k, 7))
+    assert status(path, shards=7).missing == (6,)
+    assert contents(tmp_path).keys() == before.keys()
+    create(path, middle(), shard=(6, 7))
+    assert status(path, shards=7).complete and status(path).complete and not status(path).finished
+    os.truncate(f"{path}.partial", 1_000_000)
+    assert status(path, shards=7).missing == (3, 4, 5, 6, 7)
+    resume(path)
+    assert status(path).finished and status(path, shards=7).complete
+    for shards, error in ((0, ValueError), (1.5, TypeError)):
+        with pytest.raises(error, match="shards must be"):
+            status(path, shards=shards)
+
+
+def test_status_of_files_that_nobody_has_begun(tmp_path):
+    path = tmp_path / "m.safetensors"
+    create(path, SHARDED, shard=(1, 2), max_shard_size=SHARD)
+    os.unlink(next(tmp_path.glob("m-00002-*.partial")))
+    assert status(path, shards=2).missing == (1, 2)
+    lost = [check for check in status(path).tensors if check.differ == check.rows]
+    assert lost and all(check.ranges == ((0, check.rows),) for check in lost)
 
 
 @pytest.mark.parametrize(
@@ -474,6 +545,6 @@ def test_rows_of_many_tables_and_parts_of_many_files(tmp_path):
     path = tmp_path / "m.safetensors"
     with pytest.raises(ValueError, match="shard"):
         create(path, SHARDED, rows=(0, 5))
-    with pytest.raises(ValueError, match="max_shard_size"):
-        create(path, SHARDED, shard=(1, 2), max_shard_size=SHARD)
+    with pytest.raises(ValueError, match="shard"):
+        create(path, SHARDED, rows=(0, 5), max_shard_size=SHARD)
     assert os.listdir(tmp_path) == []

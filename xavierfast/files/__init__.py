@@ -1,7 +1,8 @@
 """Tables on disk: written at disk speed, resumable after any crash, verifiable bit for bit.
 
-``create`` writes tables, ``resume`` finishes a file after a crash, ``verify`` recomputes a file and compares,
-``measure`` returns statistics of its values, ``load`` and ``tables_of`` read it. The package needs a POSIX system.
+``create`` writes tables, ``resume`` finishes a file after a crash, ``status`` returns what an unfinished file lacks,
+``verify`` recomputes a file and compares, ``measure`` returns statistics of its values, ``load`` and ``tables_of`` read
+it. The package needs a POSIX system.
 """
 
 from .blocks import TensorCheck
@@ -12,11 +13,12 @@ from .measure import TensorStats, measure
 from .reader import load, tables_of
 from .resume import resume
 from .specs import from_spec, like
+from .status import Status, status
 from .verify import Verification, verify
 
 __all__ = [
-    "Estimate", "FormatError", "TensorCheck", "TensorStats", "Verification", "create", "estimate", "from_spec", "like",
-    "load", "measure", "resume", "tables_of", "verify",
+    "Estimate", "FormatError", "Status", "TensorCheck", "TensorStats", "Verification", "create", "estimate",
+    "from_spec", "like", "load", "measure", "resume", "status", "tables_of", "verify",
 ]  # fmt: skip
 
 

@@ -11,10 +11,10 @@ from errno import EEXIST
 from operator import index
 
 from .._core.validation import check_threads
-from .blocks import Blocks, Progress, Span, for_each, write_block
+from .blocks import Blocks, Buffers, Progress, Span, for_each, read_block, write_block
 from .formats import Tables
 from .plan import Plan
-from .posix import exists, folder_of, pwrite
+from .posix import exists, folder_of, open_file, pwrite
 
 __all__ = ["create"]
 
@@ -42,9 +42,11 @@ def create(
     rows : (int, int), optional
         Write only these rows of the file's one table, from the first to before the last. The file remains a
         ``.partial`` until :func:`resume` completes it. Any number of hosts may write parts of one file on shared
-        storage, in any order and repeatedly, provided that their tables have the same seed.
+        storage, in any order and repeatedly, provided that their tables have the same seed. If the file is finished
+        already, and holds the part, nothing is written.
     shard : (int, int), optional
-        Write only part k of n parts of about equal size, given as (k, n) with k from 1 to n.
+        Write only part k of n parts of about equal size, given as (k, n) with k from 1 to n; of each tensor, if there
+        are several, also in a model of several files.
     max_shard_size : int, optional
         The largest number of bytes of tensors in one .safetensors file. Larger models are split into several files,
         with the index that Hugging Face's tools read; a tensor that is larger than this gets its own file.
@@ -89,7 +91,7 @@ def create(
     with folder_of(path) as (folder, name), ExitStack() as stack:
         plan = Plan(name, tables, max_shard_size, force)
         if rows is not None or shard is not None:
-            return _create_part(folder, plan, _part(plan, rows, shard), sync, threads, progress)
+            return _create_part(folder, plan, rows, shard, sync, threads, progress)
         plan.refuse_finished(folder)
         plan.refuse_unfinished(folder)
         if force:
@@ -129,20 +131,20 @@ def _removing(folder: int, plan: Plan) -> Iterator[None]:
 # ---- parts
 
 
-def _part(plan: Plan, rows: tuple[int, int] | None, shard: tuple[int, int] | None) -> list[Span]:
+def shard_of(spans: list[Span], k: int, n: int) -> list[Span]:
+    """Part `k` of `n` of each span."""
+    return [span._replace(first=span.last * (k - 1) // n, last=span.last * k // n) for span in spans]
+
+
+def _part(spans: list[Span], rows: tuple[int, int] | None, shard: tuple[int, int] | None) -> list[Span]:
     """The spans of the elements that `rows` or `shard` selects."""
     if rows is not None and shard is not None:
         raise ValueError("a part is given by rows= or by shard=, got both")
-    if plan.force:
-        raise ValueError("force=True cannot replace a file part by part: remove the file first")
-    if plan.index:
-        raise ValueError("parts are parts of one file: pass a larger max_shard_size=, or none")
-    spans = plan.targets[0].spans()
     if shard is not None:
         k, n = map(index, shard)
         if not 1 <= k <= n:
             raise ValueError(f"shard must be (k, n) with k from 1 to n, got ({k}, {n})")
-        return [span._replace(first=span.last * (k - 1) // n, last=span.last * k // n) for span in spans]
+        return shard_of(spans, k, n)
     assert rows is not None
     first, last = map(index, rows)
     if len(spans) != 1:
@@ -154,27 +156,71 @@ def _part(plan: Plan, rows: tuple[int, int] | None, shard: tuple[int, int] | Non
 
 
 def _create_part(
-    folder: int, plan: Plan, part: list[Span], sync: bool, threads: int | None, progress: Progress | None
+    folder: int,
+    plan: Plan,
+    rows: tuple[int, int] | None,
+    shard: tuple[int, int] | None,
+    sync: bool,
+    threads: int | None,
+    progress: Progress | None,
 ) -> int:
-    (target,) = plan.targets
-    if exists(folder, target.name):
-        raise FileExistsError(EEXIST, "is already finished, so no part is missing", target.name)
+    if plan.force:
+        raise ValueError("force=True cannot replace a file part by part: remove the file first")
+    _part([span for target in plan.targets for span in target.spans()], rows, shard)  # raises errors before any work
+    if not exists(folder, plan.plan_file) and all(exists(folder, target.name) for target in plan.targets):
+        return _check_part(folder, plan, rows, shard, threads, progress)
     plan.refuse_finished(folder)
     try:
-        try:
-            target.claim(folder, os.O_CREAT | os.O_EXCL, shared=True)
-        except FileExistsError:
-            target.claim(folder, os.O_CREAT, shared=True)
         with _removing(folder, plan):
-            target.check_places(folder, False)
+            for target in plan.targets:
+                target.refuse_publisher(folder)
+                try:
+                    target.claim(folder, os.O_CREAT | os.O_EXCL, shared=True)
+                except FileExistsError:
+                    target.claim(folder, os.O_CREAT, shared=True)
+                target.check_places(folder, False)
             plan.write_file(folder)
         with plan.noted_as_unfinished():
-            target.reserve()
-            pwrite(target.fd, memoryview(target.image.header), 0)
-            blocks = Blocks(span._replace(fd=target.fd) for span in part)
+            for target in plan.targets:
+                target.reserve()
+                pwrite(target.fd, memoryview(target.image.header), 0)
+            blocks = Blocks(_part([span for target in plan.targets for span in target.spans()], rows, shard))
             for_each(blocks, write_block, threads, progress)
             if sync:
-                target.sync(folder)
+                for target in plan.targets:
+                    target.sync(folder)
             return blocks.bytes_of()
     finally:
-        target.close()
+        for target in plan.targets:
+            target.close()
+
+
+def _check_part(
+    folder: int,
+    plan: Plan,
+    rows: tuple[int, int] | None,
+    shard: tuple[int, int] | None,
+    threads: int | None,
+    progress: Progress | None,
+) -> int:
+    """Return 0 if the finished files hold the part, as when a job writes it again; raise FileExistsError if not."""
+    differs = False
+
+    def look(span: Span, first: int, last: int, buffers: Buffers) -> None:
+        nonlocal differs
+        differs = differs or not read_block(span, first, last, buffers.read)[1]
+
+    spans: list[Span] = []
+    with ExitStack() as stack:
+        for target in plan.targets:
+            fd = open_file(folder, target.name, os.O_RDONLY)
+            stack.callback(os.close, fd)
+            header = target.image.header
+            differs = differs or os.fstat(fd).st_size != target.image.nbytes
+            differs = differs or os.pread(fd, len(header), 0) != header
+            spans += [span._replace(fd=fd) for span in target.spans()]
+        if not differs:
+            for_each(Blocks(_part(spans, rows, shard)), look, threads, progress)
+    if differs:
+        raise FileExistsError(EEXIST, "is already finished, and differs from the part to be written", plan.name)
+    return 0

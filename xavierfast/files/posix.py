@@ -22,12 +22,22 @@ MAX_JSON_BYTES = 1 << 28
 @contextmanager
 def folder_of(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
     """Open the folder of a path; yield its descriptor, and the file's name in it."""
+    check_local(path)
     folder, name = os.path.split(os.fsdecode(path))
     fd = os.open(folder or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield fd, name
     finally:
         os.close(fd)
+
+
+def check_local(path: str | os.PathLike[str]) -> None:
+    """Raise ValueError for a URL: files are written in place, which object stores cannot do."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", os.fsdecode(path)):
+        raise ValueError(
+            f"a path must be that of a file on a disk or on shared storage, got {os.fsdecode(path)!r}: "
+            "xavierfast.dask.create writes zarr arrays to object stores"
+        )
 
 
 class Kind(Enum):

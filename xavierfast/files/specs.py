@@ -5,13 +5,12 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
 from fractions import Fraction
 from typing import Any
 
 from .._core.stream import Seed
 from .._core.validation import MAX_AXES
-from ..model import init
+from ..model import FirstMatch, init
 from ..table import Table
 from .formats import FormatError
 from .posix import folder_of, open_file
@@ -185,10 +184,12 @@ def like(path: str | os.PathLike[str], rules: Mapping[str, Any], seed: Seed = No
     {'a.weight': Table((64, 64), 'he_normal', seed=1, name='a.weight')}
     """
     pairs = list(rules.items())
-    skipped = {pattern for pattern, rule in pairs if rule in (None, "skip")}
+    skipped = {k for k, (_, rule) in enumerate(pairs) if rule in (None, "skip")}
+    first_match = FirstMatch([pattern for pattern, _ in pairs])
     tensors = {}
     for tensor in tensors_of(path):
-        first = next((pattern for pattern, _ in pairs if fnmatchcase(tensor.name, pattern)), None)
-        if first not in skipped:
+        if first_match(tensor.name) not in skipped:
             tensors[tensor.name] = {"shape": tensor.shape, "dtype": tensor.dtype}
-    return init(tensors, {pattern: rule for pattern, rule in pairs if pattern not in skipped}, seed, lazy=True)
+    return init(
+        tensors, {pattern: rule for k, (pattern, rule) in enumerate(pairs) if k not in skipped}, seed, lazy=True
+    )

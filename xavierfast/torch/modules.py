@@ -17,7 +17,7 @@ from torch.nn.parameter import is_lazy
 from .._core.dtypes import DTYPES
 from .._core.stream import Seed, resolve_seed
 from .._core.validation import check_threads
-from ..model import Rule, check_rules, first_match
+from ..model import FirstMatch, Rule, check_rules
 from ..table import Table
 from .capture import capturing
 from .draws import agreed_seed
@@ -250,12 +250,13 @@ def _tables(parameters: Mapping[str, Named], rules: Rule | Mapping[str, Rule] | 
         return {}
     of_weights = isinstance(rules, str) or callable(rules)
     pairs = check_rules({"*": rules} if of_weights else rules)
+    first_match = FirstMatch([pattern for pattern, _ in pairs])
     tables, used = {}, set()
     for name, (tensor, layer, own) in parameters.items():
-        match = first_match(name, pairs)
-        if match is None or (of_weights and tensor.ndim < 2):
+        number = first_match(name)
+        if number is None or (of_weights and tensor.ndim < 2):
             continue
-        pattern, rule = match
+        pattern, rule = pairs[number]
         used.add(pattern)
         shape = tuple(tensor.shape)
         fans = {} if "layout" in rule else layer_fans(layer, own, shape)
