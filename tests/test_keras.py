@@ -157,6 +157,7 @@ def test_names_and_seeds_in_configurations(seed, name):
     seed = keras.random.SeedGenerator(5) if seed == "generator" else seed
     init = xk.VarianceScaling(2.0, "fan_out", "uniform", seed=seed, name=name)
     saved = json.loads(json.dumps(keras.saving.serialize_keras_object(init)))
+    assert json.loads(json.dumps(init.get_config())) == saved["config"]
     for copy in (keras.initializers.deserialize(saved), keras.saving.deserialize_keras_object(saved)):
         assert type(copy) is xk.VarianceScaling and copy.name == name and copy.scale == 2.0
         if isinstance(seed, int):

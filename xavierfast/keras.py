@@ -43,9 +43,14 @@ _registered = keras.saving.register_keras_serializable(package="xavierfast")
 
 
 class _Config(dict[str, Any]):
-    """A configuration that keeps the name where a layer puts another seed into it, as EinsumDense does."""
+    """A configuration that remembers, until it is saved, what a copy of the initialiser shares with it.
 
-    name = ""
+    Layers make copies for their parts by ``from_config(get_config())``. MultiHeadAttention does, and EinsumDense puts a
+    seed of its own into the configuration before.
+    """
+
+    name: str
+    generator: Any
 
 
 class _Initializer:
@@ -64,25 +69,26 @@ class _Initializer:
     # configuration. A name, or a seed that Keras cannot hold, lies in an entry that Keras ignores, in that of a seed.
 
     def get_config(self) -> dict[str, Any]:
-        """The configuration. A SeedGenerator in it is that of the initialiser, not a copy: copies of the initialiser
-        for the parts of one layer, as MultiHeadAttention makes them, draw from it in turn."""
         config = _Config(super().get_config())  # type: ignore[misc]
+        config.name = self.name
+        config.generator = self.seed if isinstance(self.seed, keras.random.SeedGenerator) else None
         seed: Any = config["seed"]
-        if isinstance(self.seed, keras.random.SeedGenerator):
-            seed, plain = self.seed, seed
-        else:
-            like = None if seed is None else seed % KERAS_SEEDS
-            plain = {"module": "keras.random", "class_name": "SeedGenerator", "config": {"seed": like}}
         if self.name or (isinstance(seed, int) and seed >= KERAS_SEEDS):
-            seed = {**plain, "registered_name": None, "xavierfast": {"seed": seed, "name": self.name}}
-        config["seed"], config.name = seed, self.name
+            like = None if seed is None else seed % KERAS_SEEDS if isinstance(seed, int) else seed["config"]["seed"]
+            plain = {"module": "keras.random", "class_name": "SeedGenerator", "config": {"seed": like}}
+            config["seed"] = {**plain, "registered_name": None, "xavierfast": {"seed": seed, "name": self.name}}
         return config
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:
-        seed = config.get("seed")
-        own = seed.get("xavierfast", {}) if isinstance(seed, dict) else {}
-        return cls(**{"name": getattr(config, "name", ""), **config, **own})
+        arguments, seed = dict(config), config.get("seed")
+        if isinstance(seed, dict):
+            arguments |= seed.get("xavierfast", {})
+        if isinstance(config, _Config):
+            arguments["name"] = config.name
+            if isinstance(seed, dict) and config.generator is not None:
+                arguments["seed"] = config.generator
+        return cls(**arguments)
 
     def __call__(self, shape: Any, dtype: Any = None, layout: Any = None) -> Any:
         """Draw a tensor of the backend.
