@@ -21,7 +21,7 @@ ATTACKS: dict[str, tuple[int, list[str], list[str] | None]] = {
     "disk": (4, [], ["4"]),
     "interrupts": (3, [], ["4"]),
     "fused": (2, [], ["100000000"]),
-    "faults": (6, [], ["rotation by one"]),
+    "faults": (20, [], ["rotation by one"]),
     "mutants": (75, ["--sample", "20"], ["_core.stream", "--sample", "15"]),
     "streams": (20, [], ["--uniforms", "1e8", "--normals", "1e7"]),
     "sanitizers": (35, [], None),

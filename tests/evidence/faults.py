@@ -32,7 +32,7 @@ TESTS = (
     "tests/test_table.py::test_all_indices",
 )
 GPU_TESTS = (  # if the fault is in the GPU's kernels
-    "tests/gpu/test_assembly.py::test_scalars_are_of_64_bits",
+    "tests/gpu/test_assembly.py::test_one_kernel_for_all_values",
     "tests/gpu/test_assembly.py::test_fills[NORMAL-float32-sm_90]",
     "tests/gpu/test_assembly.py::test_fills[TRUNCATED_2SIGMA-float32-sm_90]",
     "tests/gpu/test_interpreter.py",

@@ -10,11 +10,15 @@ import pytest
 from support import missing
 
 try:
-    import torch  # noqa: F401
-    import triton  # noqa: F401
+    import torch
+    import triton
 except ImportError:
     missing("torch or triton is not installed")
 
+from triton.backends.compiler import GPUTarget
+
+from xavierfast._core.distributions import Normal
+from xavierfast._core.dtypes import DTYPES
 from xavierfast.kernels import gpu
 
 PATH = Path(__file__).parents[1] / "evidence" / "gpu_assembly.py"
@@ -51,9 +55,38 @@ def test_gathers(target, axes, assembly):
     assert not assembly.faults("NORMAL", "bfloat16", target, name="gather_kernel", **axes)[0]
 
 
-def test_scalars_are_of_64_bits():
-    """Whatever their values: a position or a key that happens to be small is the same kernel's."""
-    for kernel in (gpu.fill_kernel, gpu.gather_kernel):
-        for parameter in kernel.params:
-            if not parameter.is_constexpr and parameter.name not in ("out", "ids"):
-                assert parameter.annotation_type == "i64" and parameter.do_not_specialize, parameter.name
+class NoDriver:
+    """The driver of a GPU that is not there: kernels are compiled, and not launched."""
+
+    def get_current_target(self):
+        return GPUTarget("cuda", 90, 32)
+
+    def get_current_device(self):
+        return 0
+
+    def get_current_stream(self, device):
+        return 0
+
+
+def test_one_kernel_for_all_values(monkeypatch):
+    """Scalars are of 64 bits whatever their values, and neither these nor addresses compile a kernel again."""
+    compiled = []
+
+    def compile_only(kernel, sampler, tiles, arguments, **options):
+        numbers = {"KERNEL": sampler.kernel, "FORMAT": gpu.FORMATS[sampler.dtype.name], "TILES": gpu.TILES}
+        scalars = gpu._scalars(sampler)
+        compiled.append(kernel.warmup(*arguments, *scalars, **numbers, **gpu.EXACT, **options, grid=(1,)))
+
+    monkeypatch.setattr(gpu, "_launch", compile_only)
+    monkeypatch.setattr(triton.runtime.driver, "_active", NoDriver())
+    out, ids = torch.zeros(4096), torch.arange(4)
+    for key, std, position, n, begin in ((0, 1.0, 0, 1, 0), (1, 0.02, 16, 4096, 0), (255, 3.0, 2**32 + 1, 7, 1)):
+        sampler = Normal(0.0, std).sampler(DTYPES["float32"], bytes([key] * 32))
+        gpu.fill(sampler, out[begin:], position, n)
+    assert len({id(kernel) for kernel in compiled}) == 1
+    for shape, strides, rows in (((4, 2), (2, 1), 1000), ((2, 16), (2**40, 1), 2**20)):
+        gpu.gather(sampler, out, 0, shape, (64, 1), strides, ids, rows)
+    assert len({id(kernel) for kernel in compiled}) == 2
+    for kernel in compiled:
+        kinds = {kind for name, kind in kernel.src.signature.items() if name not in ("out", "ids")}
+        assert kinds == {"i64", "constexpr"}

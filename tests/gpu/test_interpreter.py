@@ -30,4 +30,4 @@ def test_the_bits_of_the_cpu():
         command, capture_output=True, text=True, timeout=600, env=os.environ | {"TRITON_INTERPRET": "1"}
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-    assert re.search(r"^\d{3} passed in ", done.stdout, re.MULTILINE), done.stdout[-500:]  # and none skipped
+    assert re.search(r"^\d+ passed in ", done.stdout, re.MULTILINE), done.stdout[-500:]  # and none skipped
