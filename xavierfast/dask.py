@@ -225,6 +225,8 @@ class _Store:
         """The numbers of the blocks that each task handles."""
         count, threads = prod(self.grid), default_threads() if client is None else sum(client.nthreads().values())
         step = max(1, min(MAX_SHARDS_PER_TASK, count // (TASKS_PER_THREAD * max(1, threads))))
+        if not isinstance(self.array.store_path.store, LocalStore):  # enough shards for requests at the same time
+            step = max(step, min(REQUESTS_PER_TASK, count // max(1, threads)))
         return [range(first, min(first + step, count)) for first in range(0, count, step)]
 
     def block_at(self, k: int) -> tuple[tuple[slice, ...], StorePath]:

@@ -30,6 +30,7 @@ ATTACKS: dict[str, tuple[int, list[str], list[str] | None]] = {
     "batteries": (60, [], None),
     "torchrec_shards": (4, [], None),
     "models": (20, [], ["gpt2", "llama"]),
+    "clusters": (4, [], ["4", "8"]),
 }
 UNABLE = 77
 
