@@ -728,6 +728,8 @@ def create_file(
     check_local(path)
     parts = max(1, -(-table.nbytes // PART_BYTES)) if parts is None else check_count("parts", parts)
     path = os.path.abspath(path)
+    if os.path.lexists(path):
+        raise FileExistsError(EEXIST, "already exists; remove it first", path)
     work, numbers = partial(_write_part, path, table, parts, sync), range(1, parts + 1)
     written = sum(_run(work, numbers, client, progress, table.nbytes))
     return written + files.resume(path, table, sync=sync)
