@@ -225,6 +225,8 @@ class _Store:
         """The numbers of the blocks that each task handles."""
         count, threads = prod(self.grid), default_threads() if client is None else sum(client.nthreads().values())
         step = max(1, min(MAX_SHARDS_PER_TASK, count // (TASKS_PER_THREAD * max(1, threads))))
+        if not isinstance(self.array.store_path.store, LocalStore):  # enough shards for requests at the same time
+            step = max(step, min(REQUESTS_PER_TASK, count // max(1, threads)))
         return [range(first, min(first + step, count)) for first in range(0, count, step)]
 
     def block_at(self, k: int) -> tuple[tuple[slice, ...], StorePath]:
@@ -726,6 +728,8 @@ def create_file(
     check_local(path)
     parts = max(1, -(-table.nbytes // PART_BYTES)) if parts is None else check_count("parts", parts)
     path = os.path.abspath(path)
+    if os.path.lexists(path):
+        raise FileExistsError(EEXIST, "already exists; remove it first", path)
     work, numbers = partial(_write_part, path, table, parts, sync), range(1, parts + 1)
     written = sum(_run(work, numbers, client, progress, table.nbytes))
     return written + files.resume(path, table, sync=sync)
