@@ -521,3 +521,14 @@ def test_errors_print_no_tensors():
             call(out=module.weight)
     with pytest.raises(TypeError, match=r"^out must hold float32 \(the dtype to fill\), got an array of float64$"):
         TABLE.read([1, 2], out=np.empty((2, 3)))  # no advice of a dtype=, which it does not have
+
+
+def test_limits_of_seeds():
+    """The largest seeds that recipes can hold give streams of their own; larger ones are refused."""
+    assert xf.uniform(3, seed=2**262_136 - 1).tolist() != xf.uniform(3, seed=2**262_136 - 2).tolist()
+    assert xf.uniform(3, seed=range(4096)).tolist() != xf.uniform(3, seed=range(1, 4097)).tolist()
+    for seed in (2**262_136, [1, 2**262_136]):
+        with pytest.raises(ValueError, match="seed must have at most 262,136 bits, got an int of 262,137"):
+            xf.uniform(3, seed=seed)
+    with pytest.raises(ValueError, match="seed must hold at most 4,096 ints, got 4,097"):
+        xf.uniform(3, seed=range(4097))

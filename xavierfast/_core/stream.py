@@ -59,14 +59,14 @@ def resolve_seed(seed: Seed) -> int | tuple[int, ...]:
     TypeError
         For anything else: floats, strings and bools too.
     ValueError
-        For a negative int, one of more than 262,136 bits, and a sequence that is empty or has more than 4,096 ints.
+        For a negative int, and a sequence that is empty or has more than 4,096 ints.
 
     Examples
     --------
     >>> resolve_seed(7), resolve_seed([7, 1])
     (7, (7, 1))
     """
-    if type(seed) is int and 0 <= seed < 1 << 256:
+    if type(seed) is int and seed >= 0:
         return seed
     if seed is None:
         return int.from_bytes(os.urandom(32), "little")  # what the module secrets does, which takes 2 ms to import
@@ -97,13 +97,13 @@ def _non_negative(seed: Any) -> int:
         )
     if number < 0:
         raise ValueError(f"seed must not be negative, got {shown(seed)}")
-    if number.bit_length() > MAX_SEED_BITS:
-        raise ValueError(f"seed must have at most {MAX_SEED_BITS:,} bits, got an int of {number.bit_length():,}")
     return number
 
 
 def _encode(value: int | tuple[int, ...] | str) -> bytes:
     if isinstance(value, int):
+        if value.bit_length() > MAX_SEED_BITS:
+            raise ValueError(f"seed must have at most {MAX_SEED_BITS:,} bits, got an int of {value.bit_length():,}")
         body = value.to_bytes((value.bit_length() + 7) // 8, "little")
         return b"i" + len(body).to_bytes(8, "little") + body
     if isinstance(value, str):
@@ -118,7 +118,7 @@ def derive_key(seed: int | tuple[int, ...], name: str) -> bytes:
     Raises
     ------
     TypeError, ValueError
-        If the name is not a str, or not text that UTF-8 can express.
+        If the name is not a str, or not text that UTF-8 can express, or an int of the seed has more than 262,136 bits.
 
     Examples
     --------
