@@ -31,7 +31,7 @@ ATTACKS: dict[str, tuple[int, list[str], list[str] | None]] = {
     "torchrec_shards": (4, [], None),
     "models": (20, [], ["gpt2", "llama"]),
     "gpu_assembly": (6, [], None),
-    "clusters": (4, [], ["4", "8"]),
+    "clusters": (4, [], None),
 }
 UNABLE = 77
 

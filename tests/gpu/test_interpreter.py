@@ -18,6 +18,7 @@ except ImportError:
 def test_the_bits_of_the_cpu():
     command = [
         sys.executable,
+        "-P",
         "-m",
         "pytest",
         "-q",
