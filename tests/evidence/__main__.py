@@ -29,7 +29,7 @@ ATTACKS: dict[str, tuple[int, list[str], list[str] | None]] = {
     "machines": (45, [], None),
     "batteries": (60, [], None),
     "torchrec_shards": (4, [], None),
-    "models": (20, [], ["gpt2", "llama"]),
+    "models": (20, [], None),
     "gpu_assembly": (6, [], None),
     "clusters": (4, [], None),
 }
