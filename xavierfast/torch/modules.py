@@ -194,13 +194,14 @@ def _init(
         check_threads(threads)
     layers = list(named_layers(module, prefix))
     parameters, buffers = named_tensors(layers, "_parameters"), named_tensors(layers, "_buffers")
+    before = parameters | buffers
     tensors = [p.tensor for p in parameters.values()]
     seed = resolve_seed(agreed_seed(None, *tensors) if seed is None else seed)
     report = InitReport()
     for name, found in parameters.items():
         if reason := _why_not(found.tensor):
             report.left[name] = reason
-    memory = Memory({name: p.tensor for name, p in (parameters | buffers).items() if not is_lazy(p.tensor)})
+    memory = Memory({name: p.tensor for name, p in before.items() if not is_lazy(p.tensor)})
     first = memory.first  # of the parameters with the same memory
     own = {name: found for name, found in parameters.items() if name not in report.left and first[name] == name}
     tables = _tables(own, rules, seed)
@@ -217,7 +218,7 @@ def _init(
             continue
         if first[name] in code.filled:
             report.filled[name] = code.filled[first[name]]
-        elif name not in now or now[name].tensor is not (parameters | buffers)[name].tensor:
+        elif name not in now or now[name].tensor is not before[name].tensor:
             report.filled[name] = "by its module, which replaced it"
         elif name in parameters and id(parameters[name].layer) in unusable:
             report.left[name] = "its layer's code needs another parameter of the layer, which has no elements"
@@ -227,7 +228,7 @@ def _init(
             )
         else:
             report.left[name] = "a buffer that only its module's constructor computes"
-    report.left = {name: report.left[name] for name in [*parameters, *buffers] if name in report.left}
+    report.left = {name: report.left[name] for name in before if name in report.left}
     report.notes = {name: note for name, table in tables.items() for note in table._notes()[:1]}
     return report
 
