@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._core.dtypes import DTYPES, DTypeName
+from .._core.dtypes import DTypeName
 from .._core.rules import InitName
 from .._core.stream import Seed
 from ..initializers import calculate_gain
 from ..table import Table
 from .draws import agreed_seed, draws_in_force
 from .layers import weight_fans
-from .tensors import can_fill, dtype_of, fill_, local_part
+from .tensors import can_fill, check_dtype, fill_, local_part
 
 __all__ = [
     "constant_", "kaiming_normal_", "kaiming_uniform_", "normal_", "ones_", "trunc_normal_", "uniform_",
@@ -53,10 +53,8 @@ def _fill(
     elif seed is None:
         seed = agreed_seed(generator, tensor)
     fans = weight_fans(tuple(tensor.shape), layout, groups, transposed)
-    dtype: Any = dtype_of(tensor)
+    dtype = check_dtype(tensor)
     mean = 0
-    if dtype not in DTYPES:
-        raise TypeError(f"a tensor to fill must hold one of {', '.join(DTYPES)}, got {tensor.dtype}")
     if tensor.is_complex() and init == "normal":  # our complex normals have the mean 0
         mean, parameters = parameters["mean"], parameters | {"mean": 0.0}
     arguments: dict[str, Any] = {"seed": seed, "name": name, **fans, **parameters}

@@ -17,13 +17,21 @@ from .device import backend_of
 from .device import fill as fill_on_device
 from .draws import draws_in_force
 
-__all__ = ["advise_new_memory", "as_array", "can_fill", "dtype_of", "fill_", "is_plain", "local_part"]
+__all__ = ["advise_new_memory", "as_array", "can_fill", "check_dtype", "dtype_of", "fill_", "is_plain", "local_part"]
 
 INTS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 def dtype_of(tensor: Tensor) -> Any:
     return str(tensor.dtype).removeprefix("torch.")
+
+
+def check_dtype(tensor: Tensor) -> Any:
+    """The name of a tensor's dtype, which must be one that a Table can have."""
+    dtype = dtype_of(tensor)
+    if dtype not in DTYPES:
+        raise TypeError(f"a tensor to fill must hold one of {', '.join(DTYPES)}, got {tensor.dtype}")
+    return dtype
 
 
 def can_fill(tensor: Any) -> bool:
@@ -71,9 +79,7 @@ def local_part(tensor: Tensor) -> tuple[Tensor, Any]:
 
 def as_array(tensor: Tensor) -> Array:
     """The memory of a CPU tensor as a NumPy array; for bfloat16, which NumPy does not have, the bits as uint16."""
-    dtype = dtype_of(tensor)
-    if dtype not in DTYPES:
-        raise TypeError(f"a tensor to fill must hold one of {', '.join(DTYPES)}, got {tensor.dtype}")
+    dtype = check_dtype(tensor)
     tensor = tensor.detach()
     advise_new_memory(tensor)
     if dtype == "bfloat16":
@@ -171,6 +177,7 @@ def fill_(
     if hasattr(several, "local_shards"):  # several parts of torchrec's tables in one process
         for shard, offsets in zip(several.local_shards(), several.local_offsets(), strict=True):
             _write_padded(shard, [range(o, o + n) for o, n in zip(offsets, shard.shape, strict=True)], table, threads)
+            torch.autograd.graph.increment_version(shard)
         return tensor
     if given == shape:
         _write(part, table, index, ids, threads)
