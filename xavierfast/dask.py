@@ -424,7 +424,7 @@ async def _names(path: StorePath) -> list[str]:
 
 
 def _layout(array: Any) -> dict[str, Any]:
-    """What two writers of the same bytes have in common, as values for JSON."""
+    """The recipe and layout of an array, as values for JSON; they are equal for writers of the same bytes."""
     return {
         "recipe": array.attrs.asdict().get("xavierfast"), "shape": list(array.shape), "dtype": str(array.dtype),
         "chunks": list(array.chunks), "shards": list(array.shards or array.chunks),
@@ -432,7 +432,7 @@ def _layout(array: Any) -> dict[str, Any]:
 
 
 async def _clear(path: StorePath) -> None:
-    """Remove all that lies at a path but the claim, zarr.json first."""
+    """Remove everything at a path except the claim, and zarr.json first."""
     names = [name async for name in path.store.list_dir(path.path)]
     for name in sorted(set(names) - {CLAIM}, key=lambda name: name != "zarr.json"):
         child = path / name

@@ -136,7 +136,7 @@ def registers(asm) -> tuple[int, int]:
 
 
 def faults(kernel: str, dtype: str, target: str, **options) -> tuple[list[str], dict]:
-    """What is wrong with a kernel's code for a target, and the code."""
+    """The faults in a kernel's code for a target, in words, and the code itself."""
     asm = compile_kernel(kernel, dtype, target, **options)
     bits, found = (64, []) if dtype == "float64" else (32, [])
     want = (WRITTEN_64 if bits == 64 else WRITTEN)[kernel]

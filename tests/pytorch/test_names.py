@@ -137,7 +137,7 @@ def test_wrappers_do_not_change_names(kind):
     ],
 )
 def test_wrappers_are_known_by_the_names_of_their_classes(kind, attribute):
-    """Those that need a GPU or a package that is not installed."""
+    """Wrappers that need a GPU, or a package that is not installed, are imitated by classes of the same names."""
     expected, wrapped = build(), build()
 
     def init(self, model):
