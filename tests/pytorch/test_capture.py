@@ -182,6 +182,24 @@ def test_the_callers_generator_is_left_as_it_was():
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.parametrize("kind", ["cuda", "xpu", "mps"])
+def test_the_generators_of_devices_are_seeded_and_put_back_too(monkeypatch, kind):
+    theirs = torch.Generator().manual_seed(5)  # stands for a device's
+    if kind == "mps":
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+        monkeypatch.setattr(torch.mps, "_get_default_mps_generator", lambda: theirs)
+    else:
+        monkeypatch.setattr(getattr(torch, kind), "is_initialized", lambda: True)
+        monkeypatch.setattr(getattr(torch, kind), "default_generators", (theirs,))
+    state, drawn = theirs.get_state(), []
+    for _ in range(2):
+        with xt.fast_init(seed=0):
+            drawn.append(torch.randperm(1000, generator=theirs))
+        assert torch.equal(theirs.get_state(), state)
+    assert torch.equal(*drawn)
+    assert not torch.equal(torch.randperm(1000, generator=theirs), drawn[0])
+
+
 def test_what_stood_in_torch_stands_there_again():
     def theirs(*args):
         raise AssertionError

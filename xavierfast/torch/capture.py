@@ -118,29 +118,39 @@ class _Patch:
 _patch = _Patch()
 
 
-def _devices() -> list[int]:
-    return list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+def _generators() -> list[torch.Generator]:
+    """Torch's own generators: the CPU's, and those of all devices that have been used."""
+    found = [torch.default_generator]
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        found += torch.cuda.default_generators
+    if torch.xpu.is_initialized():  # type: ignore[no-untyped-call]
+        found += torch.xpu.default_generators
+    if torch.backends.mps.is_available():
+        found.append(torch.mps._get_default_mps_generator())
+    return found
 
 
 def reseed(seed: int | tuple[int, ...], name: str) -> None:
     """Seed torch's own generators, for operations that are not draws of ours, such as ``randperm``."""
     number = int.from_bytes(derive_key(seed, name)[:8], "little")
-    torch.default_generator.manual_seed(number)
-    for device in _devices():
-        torch.cuda.default_generators[device].manual_seed(number)
+    for generator in _generators():
+        generator.manual_seed(number)
 
 
 @contextmanager
 def capturing(draws: Draws) -> Iterator[None]:
     """Put Draws in force, and torch's generators back to their state at the end."""
     modes = Modes(draws)
-    with torch.random.fork_rng(_devices()), _patch:
+    states = [(generator, generator.get_state()) for generator in _generators()]
+    with _patch:
         token = draws_in_force.set(draws)
         try:
             with modes.entered():
                 yield
         finally:
             draws_in_force.reset(token)
+            for generator, state in states:
+                generator.set_state(state)
 
 
 class _Numbered(Draws):
