@@ -294,6 +294,17 @@ def test_a_model_that_is_built_by_its_first_batch(dtype, ml_dtypes):
     same(model.second.kernel.value, xf.xavier_uniform((6, 3), seed=[7, 1], dtype=stored))
 
 
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="graphs are TensorFlow's")
+@pytest.mark.parametrize("dtype", ["float32", "float64", *DTYPES[1:4]])
+def test_a_graph_draws_anew_each_time_it_runs(dtype, ml_dtypes):
+    import tensorflow as tf
+
+    init = xk.GlorotUniform(seed=keras.random.SeedGenerator(7))
+    draw = tf.function(lambda: init((3, 4), dtype=dtype))
+    for call in range(2):
+        same(draw(), xf.xavier_uniform((3, 4), seed=[7, call], dtype=dtype))
+
+
 def test_low_precision(ml_dtypes):
     model = build(dtype="bfloat16")
     expected = xf.xavier_uniform((8, 6), seed=1, name="dense", dtype="bfloat16")

@@ -138,7 +138,7 @@ def _next(generator: Any, layout: Any) -> Any:
 
 
 def _tensor_of_words(make: Callable[[Any], Table], words: Any, layout: Any) -> Any:
-    """The tensor of ``make(words)``; while Keras traces a model to find shapes, the words have no values yet."""
+    """The tensor of ``make(words)``; while Keras traces a model, the words have no values yet."""
     backend = keras.config.backend()
     if backend == "jax":
         from .jax.draw import draw
@@ -149,8 +149,17 @@ def _tensor_of_words(make: Callable[[Any], Table], words: Any, layout: Any) -> A
 
         table = make(0)
         return torch.empty(table.shape, dtype=getattr(torch, table.dtype_name), device="meta")
-    # Keras's seeds are unsigned 32-bit ints, but the PyTorch backend keeps them in signed ones.
-    return _tensor(make([int(word) & 0xFFFFFFFF for word in words]), layout)
+
+    def tensor(words: Any) -> Any:
+        # Keras's seeds are unsigned 32-bit ints, but the PyTorch backend keeps them in signed ones.
+        return _tensor(make([int(word) & 0xFFFFFFFF for word in words]), layout)
+
+    if backend == "tensorflow" and not hasattr(words, "numpy"):  # in a graph, which draws when it runs
+        import tensorflow as tf  # type: ignore[import-untyped]
+
+        table = make(0)
+        return tf.ensure_shape(tf.py_function(tensor, [words], table.dtype_name), table.shape)
+    return tensor(words)
 
 
 def _tensor(table: Table, layout: Any) -> Any:
