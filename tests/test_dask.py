@@ -604,6 +604,30 @@ def test_progress(request, tmp_path, with_client):
         assert "100% Completed" in out.getvalue()
 
 
+def test_the_current_client_is_used(client, tmp_path, monkeypatch):
+    """dask's own functions use it too, and its bar draws nothing then unless the tasks are the client's futures."""
+    used = []
+    monkeypatch.setattr(
+        client, "map", lambda *args, **keywords: used.append(1) or type(client).map(client, *args, **keywords)
+    )
+    with client.as_current():
+        out = io.StringIO()
+        with ProgressBar(out=out, minimum=0, dt=0.01):
+            xd.create(T, tmp_path / "z", shards=20)
+        assert xd.verify(tmp_path / "z").ok and len(used) == 2
+        assert "100% Completed" in out.getvalue()
+        with dask.config.set(scheduler="threads"):
+            assert xd.verify(tmp_path / "z").ok and len(used) == 2
+    assert xd.verify(tmp_path / "z").ok and len(used) == 2
+
+
+def test_a_client_of_another_kind_is_refused(tmp_path):
+    for call in (lambda: xd.create(T, tmp_path / "z", client="c"), lambda: xd.create_file(T, tmp_path / "t.npy", "c")):
+        with pytest.raises(TypeError, match=r"client must be a dask\.distributed\.Client, got str"):
+            call()
+    assert not os.listdir(tmp_path)
+
+
 def test_progress_of_a_failure(client, tmp_path):
     ended = []
     with dask.callbacks.Callback(finish=lambda dsk, state, failed: ended.append(failed)), pytest.raises(OSError):

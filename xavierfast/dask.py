@@ -50,12 +50,12 @@ from .table import Table
 try:
     import dask.array as da
     import zarr
-    from dask.base import compute, tokenize
+    from dask.base import compute, get_scheduler, tokenize
     from dask.callbacks import Callback, unpack_callbacks
     from dask.config import get
     from dask.delayed import delayed
     from dask.utils import parse_bytes
-    from distributed import as_completed
+    from distributed import Client, as_completed
     from google_crc32c import value as crc32c
     from zarr.buffer.cpu import Buffer, buffer_prototype
     from zarr.core.sync import sync as wait_for  # a store's connections live in the loop of zarr's own thread
@@ -160,10 +160,20 @@ class _Report(Callback):
         self._progress(self._nbytes * done // count, self._nbytes)
 
 
+def _client(client: Any) -> Any:
+    """The given client; by default the one whose cluster dask itself would use, or None for a local scheduler."""
+    if client is None:
+        used = getattr(get_scheduler(), "__self__", None)  # dask calls its ``get``
+        return used if isinstance(used, Client) else None
+    if not isinstance(client, Client):
+        raise TypeError(f"client must be a dask.distributed.Client, got {type(client).__name__}")
+    return client
+
+
 def _run(
     work: Callable[[T], S], items: Sequence[T], client: Any, progress: Progress | None = None, nbytes: int = 0
 ) -> list[S]:
-    """Call `work` with each item on the client's cluster, or with dask's default scheduler if `client` is None."""
+    """Call `work` with each item on the client's cluster, or with dask's local scheduler if `client` is None."""
     with nullcontext() if progress is None else _Report(progress, nbytes):
         if client is None:
             return list(compute(*map(delayed(work, pure=False), items)))
@@ -496,7 +506,8 @@ def create(
     force : bool
         Remove an existing array first.
     client : dask.distributed.Client, optional
-        The cluster to use. By default, dask's default scheduler runs the tasks.
+        The cluster to use. By default, the scheduler that dask would use runs the tasks: that of the current client,
+        if there is one.
     progress : callable, optional
         A function that is called as ``progress(done, total)``, both in bytes, in the caller's process whenever a task
         has ended. dask's own ``ProgressBar`` works too, with a client as without.
@@ -532,6 +543,7 @@ def create(
     ((500, 64), True)
     """
     _check_table(table)
+    client = _client(client)
     if not table.ndim:
         raise ValueError("table must have at least one axis, got the shape ()")
     if resume and force:
@@ -635,6 +647,7 @@ def verify(
     >>> verify("trained.zarr").tensors[0].ranges
     ((10, 12),)
     """
+    client = _client(client)
     array, recorded = _open(store)
     table = recorded if table is None else table
     if table is None:
@@ -726,6 +739,7 @@ def create_file(
 
     _check_table(table)
     check_local(path)
+    client = _client(client)
     parts = max(1, -(-table.nbytes // PART_BYTES)) if parts is None else check_count("parts", parts)
     path = os.path.abspath(path)
     if os.path.lexists(path):
