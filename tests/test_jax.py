@@ -26,7 +26,7 @@ from jax.nn import initializers as theirs
 from jax.sharding import NamedSharding, PartitionSpec
 
 import xavierfast.jax as xj
-from xavierfast.jax import draw, xla
+from xavierfast.jax import calls, xla
 
 KEY = jax.random.key(7)
 SEED = [0, 7]  # its words
@@ -250,9 +250,9 @@ def test_donated_memory_is_left_alone():
 def way(request, monkeypatch):
     """Both ways in which XLA asks for values: our handler, which the CPU has, and the callback of other devices."""
     if request.param == "callback":
-        monkeypatch.setattr(draw, "HANDLER", "")
+        monkeypatch.setattr(calls, "HANDLER", "")
     else:
-        assert draw.HANDLER
+        assert calls.HANDLER
     jax.clear_caches()
     yield request.param
     jax.clear_caches()
@@ -563,15 +563,59 @@ def test_meshes_of_eight():
     """, XLA_FLAGS="--xla_force_host_platform_device_count=8")  # fmt: skip
 
 
-@pytest.mark.parametrize("whole", [8, 1], ids=["handler", "callback"])
-def test_meshes_of_eight_under_jit(whole):
-    """Each device computes its own part, replicas too. Without out_sharding, each computes the whole where XLA calls
-    our handler, and the first one where it calls back."""
+def test_xla_cuts_the_call_wherever_the_result_is_spread():
+    run_strictly(EIGHT + """
+    import jax.numpy as jnp
+
+    key, keys = jax.random.key(7), jax.random.split(jax.random.key(7), 4)
+    four = jax.make_mesh((4, 2), ("x", "y"), axis_types=(AxisType.Auto,) * 2)
+    other = jax.sharding.Mesh(np.array(jax.devices())[[3, 0, 2, 1, 7, 6, 4, 5]].reshape(4, 2), ("x", "y"))
+    on = lambda mesh, *spec: NamedSharding(mesh, P(*spec))
+    normal = lambda key, shape=(16, 6), dtype=None: xj.normal(0.5, dtype)(key, shape)
+    single = np.asarray(normal(key))
+    stack = np.stack([np.asarray(normal(one)) for one in keys])
+    sizes.clear()
+
+    def compare(drawn, expected, sharding, *arguments, parts):
+        array = jax.jit(drawn, out_shardings=sharding)(*arguments).block_until_ready()
+        assert np.asarray(array).tobytes() == np.asarray(expected).tobytes()
+        assert sizes == [np.asarray(expected).nbytes // parts] * 8, sizes
+        sizes.clear()
+
+    compare(normal, single, on(four, "x", "y"), key, parts=8)
+    compare(normal, single, on(other, "y", None), key, parts=2)
+    compare(lambda key: normal(key) * 2, single * 2, on(four, ("y", "x")), key, parts=8)
+    spread = lambda key: jax.lax.with_sharding_constraint(normal(key), on(four, "x"))
+    compare(spread, single, None, key, parts=4)
+    compare(lambda std: xj.normal(std)(key, (16, 6)), single, on(four, "x"), 0.5, parts=4)
+    weighed, ones = lambda x, key: (x * normal(key)).sum(), np.ones((16, 6), np.float32)
+    compare(jax.grad(weighed), single, on(four, "y"), ones, key, parts=2)
+    bits = np.asarray(normal(key, (8,), "bfloat16"))
+    sizes.clear()
+    compare(lambda key: normal(key, (8,), "bfloat16"), bits, on(four, "x"), key, parts=4)
+    uneven = np.asarray(normal(key, (9, 6)))
+    sizes.clear()
+    spread = lambda key: jax.lax.with_sharding_constraint(normal(key, (9, 6)), on(four, "x", "y")) + 0
+    compare(spread, uneven, on(four), key, parts=2)
+
+    array = jax.jit(lambda keys: jax.lax.scan(lambda _, key: (0, normal(key)), 0, keys)[1],
+                    out_shardings=on(four, None, "x", "y"))(keys)
+    assert np.asarray(array).tobytes() == stack.tobytes()
+    assert sizes == [single.nbytes // 8] * 32, sizes
+    array = jax.jit(jax.vmap(normal), out_shardings=on(four, "x"))(keys)  # a batch is not cut
+    assert np.asarray(array).tobytes() == stack.tobytes()
+    """, XLA_FLAGS="--xla_force_host_platform_device_count=8")  # fmt: skip
+
+
+@pytest.mark.parametrize("way", ["handler", "callback"])
+def test_meshes_of_eight_under_jit(way):
+    """Each device computes its own part, replicas too. Without out_sharding, each computes the whole on a mesh with
+    explicit axes, whose type it has then; where XLA calls back, the first device computes it."""
     run_strictly(EIGHT + f"""
-    whole = {whole}
-    if whole == 1:
-        import xavierfast.jax.draw
-        xavierfast.jax.draw.HANDLER = ""
+    handler = {way == "handler"}
+    if not handler:
+        import xavierfast.jax.calls
+        xavierfast.jax.calls.HANDLER = ""
     """ + """
     expected = xf.xavier_uniform(shape, seed=[0, 7])
     init = xj.glorot_uniform()
@@ -585,9 +629,11 @@ def test_meshes_of_eight_under_jit(whole):
                 array = jax.jit(lambda key: init(key, shape, out_sharding=spec))(key).block_until_ready()
                 check(array, expected, sharding, 8, total)
                 array = jax.jit(lambda key: init(key, shape))(key).block_until_ready()
+                whole = 8 if handler else 1
                 check(array, expected, NamedSharding(sharding.mesh, P()), whole, whole * expected.nbytes)
                 array = jax.jit(lambda key: init(key, shape), out_shardings=sharding)(key).block_until_ready()
-                check(array, expected, sharding, whole, whole * expected.nbytes)
+                cut = handler and kind is AxisType.Auto
+                check(array, expected, sharding, whole, total if cut else whole * expected.nbytes)
             array = jax.jit(lambda std: xj.normal(std)(key, shape, out_sharding=sharding))(0.5).block_until_ready()
             check(array, xf.normal(shape, std=0.5, seed=[0, 7]), sharding, 8, total)
     single = jax.sharding.SingleDeviceSharding(jax.devices()[0])

@@ -1,13 +1,6 @@
-"""The array of a key: made at once, or when the traced code runs, if the key or a number has no value yet.
+"""The array of a key: made at once, or when the traced code runs, if the key or a number has no value yet."""
 
-A traced call carries the recipe of its Table as text; the words of the key, traced numbers and the place of the part
-on the mesh are its operands. On the CPU XLA gives them to our handler together with its own buffer, on other devices to
-a ``jax.pure_callback``, whose result is copied. Both write the part with ``_fill``.
-"""
-
-import json
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -16,10 +9,9 @@ import numpy as np
 from jax.core import Tracer
 from jax.sharding import NamedSharding, PartitionSpec
 
-from .._core.fill import Array
 from ..table import Table
-from .arrays import named, new_memory, put, spec_of
-from .xla import DTYPES, register
+from .arrays import named, put, spec_of
+from .calls import call_of
 
 __all__ = ["draw"]
 
@@ -53,23 +45,10 @@ def _trace(table: Table, words: Any, sharding: Any, numbers: Mapping[str, Any]) 
     spec = sharding.spec if sharding else WHOLE
     axes = (*spec, *[None] * (table.ndim - len(spec)))
     values = [_no_derivative(jnp.asarray(number, float)) for number in numbers.values()]
-    result = jax.ShapeDtypeStruct(sizes, table.dtype)  # type: ignore[no-untyped-call]
-    call = json.dumps({"recipe": table.recipe, "numbers": list(numbers), "sizes": sizes})
-
-    def by_handler(*operands: Any) -> Any:
-        return jax.ffi.ffi_call(HANDLER, result, vmap_method="broadcast_all")(*operands, call=call)
-
-    def by_callback(*operands: Any) -> Any:
-        made = jax.pure_callback(partial(_callback, call), result, *operands, vmap_method="broadcast_all")
-        # The result is on a mesh's first device. The barrier lets XLA move it.
-        return jax.lax.optimization_barrier(made)  # type: ignore[no-untyped-call]
+    call = call_of(table, list(numbers), sizes)
 
     def local(*operands: Any) -> Any:
-        places = [0 if axis is None else jax.lax.axis_index(axis) for axis in axes]
-        operands = (*operands, *(jnp.int32(place) for place in places))
-        if not HANDLER or table.dtype_name not in DTYPES.values():
-            return by_callback(*operands)
-        return jax.lax.platform_dependent(*operands, cpu=by_handler, default=by_callback)
+        return call(*operands, *(jnp.int32(0 if axis is None else jax.lax.axis_index(axis)) for axis in axes))
 
     if not sharding:
         return local(words, *values)
@@ -88,30 +67,3 @@ def _(primals: Any, tangents: Any) -> Any:
         "an initialiser has no derivative with respect to its scale, stddev or bounds: draw with the number 1, and "
         "multiply by the traced one"
     )
-
-
-# ---- what runs when the traced code runs
-
-
-def _fill(call: str, operands: Sequence[Array], out: Array) -> None:
-    """Write the part that each element of a batch of operands asks for; without ``jax.vmap`` there is one."""
-    fields = json.loads(call)
-    recipe, names, sizes = fields["recipe"], fields["numbers"], fields["sizes"]
-    for index in np.ndindex(out.shape[: out.ndim - len(sizes)]):
-        words, *rest = (operand[index] for operand in operands)
-        parameters = recipe["parameters"] | dict(zip(names, map(float, rest), strict=False))
-        table = Table.from_recipe({**recipe, "seed": words.tolist(), "parameters": parameters})
-        places = zip(map(int, rest[len(names) :]), sizes, strict=True)
-        table.read(tuple(slice(place * size, (place + 1) * size) for place, size in places), out=out[(*index, ...)])
-
-
-def _callback(call: str, *values: Any) -> Array:
-    operands = [np.asarray(value) for value in values]
-    fields = json.loads(call)
-    dtype = Table.from_recipe(fields["recipe"]).dtype
-    out = new_memory((*operands[0].shape[:-1], *fields["sizes"]), dtype)
-    _fill(call, operands, out)
-    return out
-
-
-HANDLER = register("xavierfast_fill", _fill)  # the empty string where XLA cannot call it
