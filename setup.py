@@ -49,5 +49,6 @@ setup(
         [extension("_cpu", [], CPU_SOURCES)] + [extension(level, flags, SOURCES) for level, flags in LEVELS.items()],
         build_dir="build/cython",  # no generated C among the sources
         compiler_directives=DIRECTIVES,
-    )
+    ),
+    options={"build_ext": {"parallel": True}},  # the levels at once
 )

@@ -1,4 +1,4 @@
-"""The documentation: ``sphinx-build -W docs docs/_build`` with the extra ``docs``, and ``test`` for the frameworks."""
+"""The documentation: ``sphinx-build -W docs docs/_build`` with the extra ``docs``."""
 
 import os
 from importlib.metadata import version as installed

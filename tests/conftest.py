@@ -1,4 +1,8 @@
-"""Fixtures and Hypothesis profiles. Under XAVIERFAST_REQUIRE_ALL=1 nothing that this machine could run is skipped."""
+"""Fixtures, Hypothesis profiles, and the option --rest.
+
+Tests that need what is not installed are skipped by name. Under XAVIERFAST_REQUIRE_ALL=1 they fail, so that nothing
+that this machine could run is skipped.
+"""
 
 import importlib
 import os
@@ -6,7 +10,7 @@ import signal
 
 import hypothesis
 import pytest
-from support import LEVELS, missing
+from support import LEVELS, missing, need
 
 import xavierfast
 from xavierfast import kernels
@@ -21,6 +25,27 @@ hypothesis.settings.register_profile("ci", derandomize=True)
 hypothesis.settings.register_profile("deep", max_examples=1000, stateful_step_count=60, deadline=None)
 if os.environ.get("CI"):
     hypothesis.settings.load_profile("ci")
+
+PASSED = "xavierfast/passed"  # in pytest's cache
+
+
+def pytest_addoption(parser):
+    parser.addoption("--rest", action="store_true", help="run only what did not pass in the last run, or was skipped")
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--rest"):
+        passed = set(config.cache.get(PASSED, []))
+        config.hook.pytest_deselected(items=[item for item in items if item.nodeid in passed])
+        items[:] = [item for item in items if item.nodeid not in passed]
+
+
+def pytest_sessionfinish(session):
+    config = session.config
+    if hasattr(config, "cache"):  # which -p no:cacheprovider takes away
+        before = config.cache.get(PASSED, []) if config.getoption("--rest") else []
+        reports = config.pluginmanager.get_plugin("terminalreporter").stats.get("passed", [])
+        config.cache.set(PASSED, sorted({*before, *(report.nodeid for report in reports)}))
 
 
 @pytest.fixture(params=LEVELS)
@@ -48,7 +73,4 @@ def use_level(level, monkeypatch):
 
 @pytest.fixture
 def ml_dtypes():
-    try:
-        return importlib.import_module("ml_dtypes")
-    except ImportError:
-        missing("ml_dtypes is not installed")
+    return need("ml_dtypes")

@@ -1,11 +1,14 @@
 """Helpers of the tests that are not fixtures: fresh interpreters, comparisons bit for bit, indices for Hypothesis."""
 
+import importlib
 import json
 import os
 import subprocess
 import sys
 import textwrap
 from contextlib import suppress
+from types import ModuleType
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -18,9 +21,19 @@ LEVELS = ("portable", "avx2", "avx512")
 REQUIRE_ALL = os.environ.get("XAVIERFAST_REQUIRE_ALL") == "1"
 
 
-def missing(message: str) -> None:
+def missing(message: str) -> NoReturn:
     """Skip, or fail where everything is required."""
-    pytest.fail(message) if REQUIRE_ALL else pytest.skip(message, allow_module_level=True)
+    if REQUIRE_ALL:
+        pytest.fail(message)
+    pytest.skip(message, allow_module_level=True)
+
+
+def need(package: str) -> ModuleType:
+    """Import a package that not all tests need; where it is not installed, the test is skipped by name."""
+    try:
+        return importlib.import_module(package)
+    except ImportError:
+        missing(f"{package} is not installed")
 
 
 def run(code: str, timeout: float = 120, command=(), flags=(), **environment: str) -> str:

@@ -10,6 +10,7 @@ from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
+from support import need
 
 import xavierfast as xf
 from xavierfast import initializers
@@ -497,7 +498,7 @@ def test_odd_arguments(parameter, call):
 
 
 def test_errors_print_no_tensors():
-    torch = pytest.importorskip("torch")
+    torch = need("torch")
     module = torch.nn.Linear(30, 20)
     for tensors in (module, module.parameters(), module.named_parameters(), list(module.parameters())):
         with pytest.raises(TypeError, match=r"^tensors must be a mapping of names to shapes, .* got \w+$"):

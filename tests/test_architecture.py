@@ -1,10 +1,13 @@
 """Who may import whom, and what an import loads: the rules of the package's rooms."""
 
 import ast
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from support import run
+from support import need, run
 
 import xavierfast
 
@@ -115,10 +118,24 @@ def test_what_an_import_loads():
 
 def test_torch_loads_no_files_no_plots_and_no_kernels_for_gpus():
     """xavierfast.torch works where xavierfast.files and Triton cannot be imported, as on Windows."""
-    pytest.importorskip("torch")
+    need("torch")
     loaded = loaded_by("import xavierfast.torch")
     bad = ("xavierfast.files", "xavierfast.propagation", "xavierfast.kernels.gpu", "matplotlib")
     assert not [name for name in loaded if name.startswith(bad)]
+
+
+def test_a_source_tree_without_kernels_says_so(tmp_path):
+    """A clone in which nothing has been built hides an installed copy from every Python that starts inside it."""
+    for path in ROOT.rglob("*.py"):
+        copy = tmp_path / path.relative_to(ROOT.parent)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
+    done = subprocess.run([sys.executable, "-c", "import xavierfast"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1] == (
+        f"ImportError: xavierfast's kernels are not compiled for this Python in {tmp_path}/xavierfast/kernels: "
+        "in a checkout, run pip install -e . there"
+    )
+    assert "circular import" not in done.stderr
 
 
 def test_public_names():

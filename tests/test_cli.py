@@ -1,6 +1,5 @@
 """The command: what it prints, what it writes, its exit codes, and how it ends when it is stopped."""
 
-import importlib
 import json
 import os
 import pty
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import missing
+from support import need
 
 import xavierfast as xf
 from xavierfast import files
@@ -37,10 +36,7 @@ dtype = "bfloat16"
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     for module in ("typer", "rich"):
-        try:
-            importlib.import_module(module)
-        except ImportError:
-            missing(f"{module} is not installed")
+        need(module)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -395,16 +391,14 @@ def test_show_of_a_model_is_a_table(folder):
 @pytest.mark.parametrize("init", ["xavier_uniform", "xavier_normal", "xavier_truncated_normal", "random_constant"])
 @pytest.mark.parametrize("ending", ["png", "svg"])
 def test_show_draws(init, ending, folder):
-    try:
-        importlib.import_module("matplotlib")
-    except ImportError:
-        missing("matplotlib is not installed")
+    need("matplotlib")
     files.create("a.npy", xf.Table((200, 300), init, seed=0))
     call("show", "a.npy", "--plot", f"a.{ending}")
     assert (folder / f"a.{ending}").read_bytes()[:4] in (b"\x89PNG", b"<?xm")
 
 
 def test_explain(folder):
+    need("matplotlib")
     out = call("explain", "--layers", "50x3", "--activation", "tanh", "--plot", "why.png")
     assert "zeros: all neurons of a layer are alike" in out
     assert (folder / "why.png").read_bytes()[:4] == b"\x89PNG"

@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 import pytest
-from support import REQUIRE_ALL, same_bits
+from support import missing, same_bits
 
 import xavierfast as xf
 from xavierfast import files
@@ -28,9 +28,7 @@ try:
 
     import xavierfast.dask as xd
 except ImportError as error:
-    if REQUIRE_ALL:
-        raise
-    pytest.skip(str(error), allow_module_level=True)
+    missing(str(error))
 
 T = xf.Table((1000, 24), seed=7, name="items")
 SHAPES = [(1000, 24), (7,), (0, 5), (3, 0), (31, 5, 7), (2, 3000)]

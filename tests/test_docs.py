@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import missing
+from support import missing, need
 
 import xavierfast
 
@@ -35,9 +35,12 @@ def test_docstrings(module, tmp_path, monkeypatch):
         tested = importlib.import_module(module)
     except ImportError as error:
         missing(str(error))
+    examples = re.findall(r"^ *>>> .*", Path(tested.__file__).read_text(encoding="utf-8"), re.MULTILINE)
+    if any("plot" in example for example in examples):
+        need("matplotlib")
     failures, attempted = doctest.testmod(tested, optionflags=FLAGS)
     assert failures == 0
-    assert attempted == len(re.findall(r"^ *>>> ", Path(tested.__file__).read_text(encoding="utf-8"), re.MULTILINE))
+    assert attempted == len(examples)
 
 
 def is_called(member):
@@ -71,10 +74,15 @@ def test_the_page_of_the_api_names_modules():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_pages(page, tmp_path, monkeypatch):
-    """The blocks of a page run one after the other in a folder of their own."""
+    """The blocks of a page run one after the other in a folder of their own, if all that they import is installed."""
     monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    for module in re.findall(r"^(?:>>> | )*(?:import|from) ([\w.]+)", "\n".join(blocks), re.MULTILINE):
+        need(module)
+    if re.search(r"\bplot\(|plot=", "\n".join(blocks)):
+        need("matplotlib")
     names: dict[str, object] = {}
-    for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+    for block in blocks:
         if ">>>" in block:
             test = doctest.DocTestParser().get_doctest(block, names, page.name, str(page), 0)
             runner = doctest.DocTestRunner(optionflags=FLAGS)
@@ -96,6 +104,8 @@ BLOCKS = [
 @pytest.mark.parametrize("block", BLOCKS)
 def test_commands(block, tmp_path):
     """The commands of a block run one after the other, on tables a thousandth as large."""
+    if "--plot" in block:
+        need("matplotlib")
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     small = re.sub(r"\b(\d+)M", r"\1K", block).replace("1000x5", "100x5")
     done = subprocess.run(
@@ -110,8 +120,7 @@ def test_commands(block, tmp_path):
 
 def mypy(*arguments):
     """The errors that mypy finds: triples of a file's name, a line and the error's code."""
-    if importlib.util.find_spec("mypy") is None:
-        missing("mypy is not installed")
+    need("mypy")
     done = subprocess.run(
         [sys.executable, "-P", "-m", "mypy", *arguments],
         cwd=ROOT, capture_output=True, text=True, env=os.environ | {"MYPY_CACHE_DIR": os.devnull},
@@ -124,8 +133,7 @@ def mypy(*arguments):
 
 def pyright(*arguments):
     """The errors and warnings that pyright finds, in the form of those of mypy."""
-    if importlib.util.find_spec("pyright") is None:
-        missing("pyright is not installed")
+    need("pyright")
     done = subprocess.run(
         [sys.executable, "-P", "-m", "pyright", "--pythonpath", sys.executable, "--outputjson", *arguments],
         cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"},

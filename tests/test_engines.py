@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import same_bits
+from support import need, same_bits
 
 import xavierfast as xf
 
@@ -20,7 +20,7 @@ ENGINES = ("pyarrow", "ray", "pyspark")
 def test_the_page_of_engines(block, tmp_path, monkeypatch):
     for engine in ENGINES:
         if f"import {engine}" in block or f"from {engine}" in block:
-            pytest.importorskip(engine)
+            need(engine) if engine == "pyarrow" else pytest.importorskip(engine)  # the others have hundreds of MB
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)  # for Spark's workers
     exec(compile(block, "engines.md", "exec"), {})
@@ -43,7 +43,7 @@ def test_dlpack_gives_the_array(shape, dtype):
 
 
 def test_torch_takes_a_table_as_an_array(monkeypatch):
-    torch = pytest.importorskip("torch")
+    torch = need("torch")
     table = xf.Table((50, 3), seed=1)
     monkeypatch.delattr(xf.Table, "__len__")  # and not as a sequence of rows
     monkeypatch.delattr(xf.Table, "__getitem__")
@@ -65,7 +65,7 @@ def test_what_dlpack_cannot_export(ml_dtypes):
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("shape", [(0,), (7,), (0, 3), (70, 3), (5, 6, 7)])
 def test_arrow_gives_lists_of_a_fixed_size(shape, dtype):
-    pa = pytest.importorskip("pyarrow")
+    pa = need("pyarrow")
     table = xf.Table(shape, "normal", seed=1, dtype=dtype)
     rows = pa.array(table)
     assert len(rows) == len(table)
@@ -76,7 +76,7 @@ def test_arrow_gives_lists_of_a_fixed_size(shape, dtype):
 
 
 def test_arrow_casts_and_refuses():
-    pa = pytest.importorskip("pyarrow")
+    pa = need("pyarrow")
     assert pa.array(xf.Table((7, 3), seed=1), pa.list_(pa.float64())).type == pa.list_(pa.float64())
     for table, error, message in (
         (xf.Table((), "normal", seed=1), TypeError, "at least one axis"),

@@ -9,7 +9,7 @@ from math import sqrt
 
 import numpy as np
 import pytest
-from support import missing, run, same_bits
+from support import missing, need, run, same_bits
 
 import xavierfast as xf
 
@@ -441,10 +441,8 @@ def test_vmap_scan_grad_and_shapes_alone(way):
 
 
 def flax(name):
-    try:
-        return importlib.import_module(f"flax.{name}")
-    except ImportError:
-        missing("flax is not installed")
+    need("flax")
+    return importlib.import_module(f"flax.{name}")
 
 
 def test_flax_nnx():

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from support import missing
+from support import need
 
 import xavierfast as xf
 from xavierfast.propagation import ACTIVATIONS, SCHEMES, compare, explain, network, parse_layers, propagate, suggest
@@ -27,11 +27,12 @@ def small_inputs(width, std=0.25):
 
 @pytest.fixture
 def torch():
-    try:
-        import torch
-    except ImportError:
-        missing("torch is not installed")
-    return torch
+    return need("torch")
+
+
+@pytest.fixture
+def matplotlib():
+    return need("matplotlib")
 
 
 def propagate_module(model, inputs):
@@ -250,13 +251,13 @@ def test_compare_draws_one_seed():
 
 
 @pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
-def test_plots(tmp_path, ending):
+def test_plots(matplotlib, tmp_path, ending):
     path = tmp_path / f"plot.{ending}"
     compare([30] * 4, "relu", ["zeros", "normal", "he_normal"]).plot(path)
     assert path.read_bytes().startswith({"png": PNG, "svg": b"<?xml", "pdf": b"%PDF"}[ending])
 
 
-def test_plots_of_what_is_not_there(tmp_path):
+def test_plots_of_what_is_not_there(matplotlib, tmp_path):
     for k, (widths, init) in enumerate([([3, 4], "zeros"), ([100] * 60, "normal"), ([1, 1], "xavier_uniform")]):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -264,7 +265,7 @@ def test_plots_of_what_is_not_there(tmp_path):
         assert (tmp_path / f"{k}.png").read_bytes().startswith(PNG)
 
 
-def test_explain(tmp_path):
+def test_explain(matplotlib, tmp_path):
     text = explain([100] * 6, "tanh", plot=str(tmp_path / "why.png"))
     assert (tmp_path / "why.png").read_bytes().startswith(PNG)
     head, *lines = text.splitlines()
@@ -554,7 +555,7 @@ def test_other_bad_arguments():
         suggest(nothing)
 
 
-def test_plots_that_cannot_be_made(tmp_path, without, monkeypatch):
+def test_plots_that_cannot_be_made(matplotlib, tmp_path, without, monkeypatch):
     report = propagate([5, 3], "tanh")
     missing_folder = tmp_path / "no" / "plot.png"
     for function in (lambda: report.plot(missing_folder), lambda: explain([5, 3], plot=missing_folder)):

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support import need
 
 import xavierfast as xf
 
@@ -862,7 +863,7 @@ STRICTER = ("repeat a name", "must be a JSON object", "at most 64 ints", "less t
 @settings(EXAMPLES, max_examples=600)
 @given(headers())
 def test_as_the_library_does(folder, header):
-    safetensors = pytest.importorskip("safetensors")
+    safetensors = need("safetensors")
     text, end = header
     try:
         safetensors.deserialize(st_bytes(text, bytes(end)))

@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 import pytest
-from support import run, same_bits
+from support import need, run, same_bits
 
 import xavierfast as xf
 from xavierfast._core import fill
@@ -330,7 +330,7 @@ print(xf.calculate_gain("relu").hex(), xf.calculate_gain("leaky_relu").hex())
 
 
 def test_flush_to_zero_changes_no_bit():
-    torch = pytest.importorskip("torch")
+    torch = need("torch")
     tables = [
         xf.Table((1 << 19, 3), init, seed=3, dtype=dtype, **parameters)
         for init, parameters in (("uniform", {"bound": 2.0**-20}), ("normal", {"std": 2.0**-22}))

@@ -1,5 +1,5 @@
 """The attacks that docs/evidence.md reports: ``python tests/evidence [--quick] [NAME ...]``, all of them or the named
-ones, by a Python that has xavierfast[test]. Each is a script in this folder, which also runs by itself.
+ones, by a Python that has xavierfast[evidence]. Each is a script in this folder, which also runs by itself.
 
 An attack ends with one sentence on what it found, and with 0 if all held, 1 if something did not, 77 if this machine
 cannot run it, for the reason that it gives.

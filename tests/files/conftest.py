@@ -1,7 +1,7 @@
 """Fixtures of the tests of files."""
 
 import pytest
-from support import missing
+from support import need
 
 
 @pytest.fixture(autouse=True)
@@ -14,8 +14,5 @@ def small_blocks(monkeypatch):
 
 @pytest.fixture
 def safetensors():
-    try:
-        import safetensors.numpy
-    except ImportError:
-        missing("safetensors is not installed")
-    return safetensors
+    need("safetensors.numpy")
+    return need("safetensors")

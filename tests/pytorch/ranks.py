@@ -1,7 +1,7 @@
 """A process of a group: it fills DTensors and sharded models, and checks that the whole does not depend on the group.
 
-``python ranks.py SIZE FOLDER`` starts SIZE processes, each of which runs all functions named ``check_...``. The first
-writes digests of what all have in common to FOLDER, for a comparison of groups of several sizes.
+``python ranks.py FOLDER SIZE ...`` starts groups of SIZE processes, each of which runs all functions named
+``check_...``. The first of a group writes digests of what all have in common to FOLDER, so that groups can be compared.
 """
 
 import hashlib
@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -266,7 +267,7 @@ def check_wrappers():
 def main(rank, size, folder):
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=size)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store{size}", rank=rank, world_size=size)
     for name, check in list(globals().items()):
         if name.startswith("check_"):
             try:
@@ -282,5 +283,8 @@ def main(rank, size, folder):
 
 
 if __name__ == "__main__":
-    size, folder = int(sys.argv[1]), sys.argv[2]
-    torch.multiprocessing.spawn(main, (size, folder), size)
+    with suppress(ImportError):
+        import transformers  # noqa: F401  # once, and not in each of the processes, which are forks
+    folder, *sizes = sys.argv[1:]
+    for size in map(int, sizes):
+        torch.multiprocessing.start_processes(main, (size, folder), size, start_method="fork")

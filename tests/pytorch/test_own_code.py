@@ -4,7 +4,7 @@ import math
 import warnings
 
 import pytest
-from support import missing, same_bits
+from support import missing, need, same_bits
 
 import xavierfast as xf
 
@@ -47,10 +47,7 @@ KINDS = ["gpt2", "bert", "llama", "mixtral", "qwen3_moe", "gpt_oss", "t5", "bart
 
 
 def transformers_model(kind):
-    try:
-        import transformers
-    except ImportError:
-        missing("transformers is not installed")
+    transformers = need("transformers")
     transformers.logging.set_verbosity_error()
     config = transformers.CONFIG_MAPPING[kind]()
     for key, value in SIZES.items():

@@ -8,31 +8,31 @@ import os
 from importlib import import_module
 from importlib.util import find_spec
 
-try:
-    from . import _cpu
-    from ._cpu import (
-        BFLOAT16,
-        COMPLEX64,
-        COMPLEX128,
-        CONSTANT,
-        FLOAT16,
-        FLOAT32,
-        FLOAT64,
-        NORMAL,
-        RANGE,
-        TILE,
-        TRUNCATED_2SIGMA,
-        TRUNCATED_ANY,
-        TRUNCATED_SYMMETRIC,
-        UINT32,
-        UNIFORM,
-        WORDS,
-    )
-except ImportError as error:
+if find_spec(f"{__name__}._cpu") is None:
     raise ImportError(
-        "xavierfast's kernels are not compiled here: in a source tree, run pip install -e . or leave its folder after "
-        "pip install ."
-    ) from error
+        f"xavierfast's kernels are not compiled for this Python in {os.path.dirname(__file__)}: in a checkout, run "
+        "pip install -e . there"
+    )
+
+from . import _cpu
+from ._cpu import (
+    BFLOAT16,
+    COMPLEX64,
+    COMPLEX128,
+    CONSTANT,
+    FLOAT16,
+    FLOAT32,
+    FLOAT64,
+    NORMAL,
+    RANGE,
+    TILE,
+    TRUNCATED_2SIGMA,
+    TRUNCATED_ANY,
+    TRUNCATED_SYMMETRIC,
+    UINT32,
+    UNIFORM,
+    WORDS,
+)
 
 __all__ = [
     "address", "equals", "fill", "gather", "in_default_fp_environment", "level", "levels", "values",
