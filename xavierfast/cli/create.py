@@ -90,7 +90,7 @@ def create(
         typer.Option(help="Write only rows FIRST to before LAST, such as 0:25M.", rich_help_panel=PART),
     ] = None,
     shard: Annotated[
-        str | None, typer.Option(help="Write only part K of N parts, such as 1/4.", rich_help_panel=PART)
+        str | None, typer.Option(help="Write only shard K of N, counted from 0, such as 0/4.", rich_help_panel=PART)
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Finish a file that the same command began.")] = False,
     force: Annotated[

@@ -5,12 +5,12 @@ kill the process (SIGBUS).
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from errno import EEXIST
 from operator import index
 
-from .._core.validation import check_threads
+from .._core.validation import check_shard, check_threads, shard_range
 from .blocks import Blocks, Buffers, Progress, Span, for_each, read_block, write_block
 from .formats import Tables
 from .plan import Plan
@@ -45,8 +45,9 @@ def create(
         storage, in any order and repeatedly, provided that their tables have the same seed. If the file is finished
         already, and holds the part, nothing is written.
     shard : (int, int), optional
-        Write only part k of n parts of about equal size, given as (k, n) with k from 1 to n; of each tensor, if there
-        are several, also in a model of several files.
+        Write only shard k of n shards of about equal size, given as (k, n), where k counts from 0 to n - 1, as ranks
+        do: of each tensor, if there are several, also in a model of several files. A shard is whole rows, those of
+        ``Table.shard(k, of=n)``, unless the tensor has fewer than n rows.
     max_shard_size : int, optional
         The largest number of bytes of tensors in one .safetensors file. Larger models are split into several files,
         with the index that Hugging Face's tools read; a tensor that is larger than this gets its own file.
@@ -132,8 +133,13 @@ def _removing(folder: int, plan: Plan) -> Iterator[None]:
 
 
 def shard_of(spans: list[Span], k: int, n: int) -> list[Span]:
-    """Part `k` of `n` of each span."""
-    return [span._replace(first=span.last * (k - 1) // n, last=span.last * k // n) for span in spans]
+    """Shard `k` of `n` of each span: whole rows, or elements where there are fewer rows than shards."""
+    shards = []
+    for span in spans:
+        length, unit = (span.tensor.rows, span.row) if span.tensor.rows >= n else (span.last, 1)
+        first, last = shard_range(length, k, n)
+        shards.append(span._replace(first=first * unit, last=last * unit))
+    return shards
 
 
 def _part(spans: list[Span], rows: tuple[int, int] | None, shard: tuple[int, int] | None) -> list[Span]:
@@ -141,10 +147,9 @@ def _part(spans: list[Span], rows: tuple[int, int] | None, shard: tuple[int, int
     if rows is not None and shard is not None:
         raise ValueError("a part is given by rows= or by shard=, got both")
     if shard is not None:
-        k, n = map(index, shard)
-        if not 1 <= k <= n:
-            raise ValueError(f"shard must be (k, n) with k from 1 to n, got ({k}, {n})")
-        return shard_of(spans, k, n)
+        if not isinstance(shard, Sequence) or len(shard) != 2:
+            raise TypeError(f"shard must be a pair (k, n), got {shard!r:.80}")
+        return shard_of(spans, *check_shard(*shard))
     assert rows is not None
     first, last = map(index, rows)
     if len(spans) != 1:
