@@ -243,8 +243,9 @@ def _print_estimate(path: str, found: files.Estimate, note: str | None, as_json:
         print(json.dumps({"path": path, **found._asdict(), "note": note}))
     else:
         seconds = "unknown time" if found.seconds is None else f"about {found.seconds:,.1f} s"
-        print(f"{printable(path)}: {size(found.nbytes)} needed, {size(found.free)} free, {seconds}")
-    if found.nbytes > found.free:
+        free = "unknown space" if found.free is None else size(found.free)
+        print(f"{printable(path)}: {size(found.nbytes)} needed, {free} free, {seconds}")
+    if found.free is not None and found.nbytes > found.free:
         missing = size(found.nbytes - found.free)
         print(f"xavierfast: not enough free space: {missing} more needed", file=sys.stderr)
         raise typer.Exit(Exit.FAILURE)

@@ -5,18 +5,33 @@ kill the process (SIGBUS).
 """
 
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from errno import EEXIST
 from operator import index
+from time import perf_counter
 
 from .._core.validation import check_shard, check_threads, shard_range
-from .blocks import Blocks, Buffers, Progress, Span, for_each, read_block, write_block
+from .blocks import Blocks, Buffers, Progress, Span, for_each, read_block, recompute
 from .formats import Tables
 from .plan import Plan
 from .posix import exists, folder_of, open_file, pwrite
 
-__all__ = ["create"]
+__all__ = ["Timings", "create"]
+
+
+@dataclass
+class Timings:
+    """The seconds that a :func:`create` has spent on each kind of work.
+
+    Threads compute and write side by side; the seconds that this takes are divided as the threads' own time is.
+    """
+
+    computing: float = 0.0  # values, in buffers that fit in a core's cache
+    writing: float = 0.0  # from these buffers to the system, which may keep the data in memory; reserving space
+    syncing: float = 0.0  # waiting until all of it is on the disk
 
 
 def create(
@@ -30,6 +45,7 @@ def create(
     sync: bool = True,
     threads: int | None = None,
     progress: Progress | None = None,
+    timings: Timings | None = None,
 ) -> int:
     """Write a table, or the tables of a model, to disk.
 
@@ -61,6 +77,9 @@ def create(
     progress : callable, optional
         A function that is called as ``progress(done, total)``, both in bytes, from any thread but never from two at
         once.
+    timings : Timings, optional
+        An object that gets the seconds spent on computing, writing and syncing, which tell whether the disk or the
+        generator is the slower part.
 
     Returns
     -------
@@ -89,29 +108,63 @@ def create(
     ((1000, 64), True)
     """
     check_threads(threads)
+    timings = Timings() if timings is None else timings
     with folder_of(path) as (folder, name), ExitStack() as stack:
         plan = Plan(name, tables, max_shard_size, force)
         if rows is not None or shard is not None:
-            return _create_part(folder, plan, rows, shard, sync, threads, progress)
+            return _create_part(folder, plan, rows, shard, sync, threads, progress, timings)
         plan.refuse_finished(folder)
         plan.refuse_unfinished(folder)
         if force:
             plan.remove_unfinished(folder)
+        plan.refuse_small_disk(folder)
         with _removing(folder, plan):
             for target in plan.targets:
                 stack.callback(target.close)
                 target.claim(folder, os.O_CREAT | os.O_EXCL)
                 target.check_places(folder, force)
             plan.write_file(folder)
-            for target in plan.targets:
-                target.reserve()
+            with _added(timings, "writing"):
+                for target in plan.targets:
+                    target.reserve()
         with plan.noted_as_unfinished():
             for target in plan.targets:
                 pwrite(target.fd, memoryview(target.image.header), 0)
             blocks = Blocks(span for target in plan.targets for span in target.spans())
-            for_each(blocks, write_block, threads, progress)
-            plan.publish(folder, sync)
+            _write(blocks, threads, progress, timings)
+            with _added(timings, "syncing"):
+                plan.publish(folder, sync)
         return blocks.bytes_of()
+
+
+@contextmanager
+def _added(timings: Timings, what: str) -> Iterator[None]:
+    begin = perf_counter()
+    yield
+    setattr(timings, what, getattr(timings, what) + perf_counter() - begin)
+
+
+def _write(blocks: Blocks, threads: int | None, progress: Progress | None, timings: Timings) -> None:
+    """Write all blocks, and measure what the threads' time is spent on."""
+    lock, computing, writing = threading.Lock(), 0.0, 0.0
+
+    def write(span: Span, first: int, last: int, buffers: Buffers) -> None:
+        nonlocal computing, writing
+        begin = perf_counter()
+        data = recompute(span, first, last, buffers.made)
+        made = perf_counter()
+        pwrite(span.fd, data.data, span.tensor.begin + first * span.itemsize)
+        written = perf_counter()
+        with lock:
+            computing += made - begin
+            writing += written - made
+
+    begin = perf_counter()
+    for_each(blocks, write, threads, progress)
+    seconds = perf_counter() - begin
+    part = seconds * computing / (computing + writing) if computing else 0.0
+    timings.computing += part
+    timings.writing += seconds - part
 
 
 @contextmanager
@@ -168,6 +221,7 @@ def _create_part(
     sync: bool,
     threads: int | None,
     progress: Progress | None,
+    timings: Timings,
 ) -> int:
     if plan.force:
         raise ValueError("force=True cannot replace a file part by part: remove the file first")
@@ -186,14 +240,16 @@ def _create_part(
                 target.check_places(folder, False)
             plan.write_file(folder)
         with plan.noted_as_unfinished():
-            for target in plan.targets:
-                target.reserve()
-                pwrite(target.fd, memoryview(target.image.header), 0)
-            blocks = Blocks(_part([span for target in plan.targets for span in target.spans()], rows, shard))
-            for_each(blocks, write_block, threads, progress)
-            if sync:
+            with _added(timings, "writing"):
                 for target in plan.targets:
-                    target.sync(folder)
+                    target.reserve()
+                    pwrite(target.fd, memoryview(target.image.header), 0)
+            blocks = Blocks(_part([span for target in plan.targets for span in target.spans()], rows, shard))
+            _write(blocks, threads, progress, timings)
+            if sync:
+                with _added(timings, "syncing"):
+                    for target in plan.targets:
+                        target.sync(folder)
             return blocks.bytes_of()
     finally:
         for target in plan.targets:
