@@ -149,7 +149,7 @@ def test_parts_in_any_order():
         out,
     )
     assert "128.00 kB" in call(*part, "--rows", "500:1_000")
-    call(*part, "--shard", "1/4")
+    call(*part, "--shard", "0/4")
     assert "unfinished; run xavierfast resume items.npy to finish it" in call("verify", "items.npy", code=3)
     call("resume", "items.npy")
     assert np.array_equal(np.load("items.npy"), xf.xavier_uniform((1000, 64), seed=7))
@@ -158,21 +158,21 @@ def test_parts_in_any_order():
 
 def test_status_of_parts():
     part = ["create", "items.npy", "1Kx64", "--seed", "7"]
-    call(*part, "--shard", "1/4")
-    call(*part, "--shard", "3/4")
+    call(*part, "--shard", "0/4")
+    call(*part, "--shard", "2/4")
     assert call("status", "items.npy.partial", "--shards", "4", code=1) == (
-        "items.npy.partial: missing shards: 2/4, 4/4\nitems.npy.partial: unfinished, something is missing\n"
+        "items.npy.partial: missing shards: 1/4, 3/4\nitems.npy.partial: unfinished, something is missing\n"
     )
     assert call("status", "items.npy", code=1) == (
         "items.npy: 500 of 1,000 rows are missing or wrong: 250:500, 750:1_000\n"
         "items.npy: unfinished, something is missing\n"
     )
     found = json.loads(call("status", "items.npy", "--shards", "4", "--json", code=1))
-    assert (found["missing"], found["finished"], found["complete"]) == ([2, 4], False, False)
+    assert (found["missing"], found["finished"], found["complete"]) == ([1, 3], False, False)
     call("resume", "items.npy")
     assert call("status", "items.npy", "--shards", "4") == "items.npy: finished, nothing is missing\n"
     assert call(*part, "--shard", "2/4") == "items.npy: finished already, and the part is as it should be\n"
-    other = ["create", "items.npy", "1Kx64", "--seed", "8", "--shard", "2/4"]
+    other = ["create", "items.npy", "1Kx64", "--seed", "8", "--shard", "1/4"]
     assert "already finished, and differs from the part to be written" in call(*other, code=3)
     assert "xavierfast.dask.create writes zarr arrays" in call("create", "s3://b/t.npy", "3x4", "--seed", "7", code=2)
 
@@ -222,7 +222,7 @@ def test_force_replaces(items):
         ["create", "a.npy", "3x4", "--rows", "0-2", "--seed", "0"],
         ["create", "a.npy", "3x4", "--rows", "2:5", "--seed", "0"],
         ["create", "a.npy", "3x4", "--shard", "3", "--seed", "0"],
-        ["create", "a.npy", "3x4", "--shard", "0/2", "--seed", "0"],
+        ["create", "a.npy", "3x4", "--shard", "2/2", "--seed", "0"],
         ["create", "a.npy", "3x4", "--shard", "1/2", "--seed", "0", "--resume"],
         ["create", "a.npy", "3x4", "--max-shard-size", "5GB"],
         ["create", "a.safetensors", "3x4"],

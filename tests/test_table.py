@@ -82,6 +82,45 @@ def test_shards_of_shards(data):
     assert xf.Table.from_recipe(json.loads(json.dumps(inner.recipe))) == inner
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 1000, 1001, np.int64(4)])
+def test_numbered_shards_cut_the_rows(n):
+    table = xf.Table((1000, 3), seed=0, name="w")
+    shards = [table.shard(k, of=n) for k in range(n)]
+    assert np.array_equal(np.concatenate(shards), table[...])
+    assert max(map(len, shards)) - min(map(len, shards)) <= 1
+    assert all(shard.fan_in == 1000 for shard in shards)
+    half = table.shard(np.s_[:, 1]).shard(n - 1, of=n)  # of a view too
+    assert np.array_equal(half, np.asarray(table)[1000 * (n - 1) // n :, 1])
+
+
+@pytest.mark.parametrize(
+    ("k", "n", "error", "message"),
+    [
+        (4, 4, ValueError, "4 shards count from 0 to 3, got 4"),
+        (-1, 4, ValueError, "4 shards count from 0 to 3, got -1"),
+        (1, 1, ValueError, "the only shard has the number 0, got 1"),
+        (0, 0, ValueError, "the number of shards must be at least 1, got 0"),
+        (0.0, 2, TypeError, "the number of a shard must be an int, got 0.0"),
+        (slice(2), 2, TypeError, "the number of a shard must be an int"),
+        (True, 2, TypeError, "the number of a shard must be an int, got True"),
+        (0, "2", TypeError, "the number of shards must be an int >= 1, got '2'"),
+    ],
+)
+def test_shards_are_counted_from_0(k, n, error, message, tmp_path):
+    table = xf.Table((10, 3), seed=0, name="w")
+    with pytest.raises(error, match=message):
+        table.shard(k, of=n)
+    files = pytest.importorskip("xavierfast.files", exc_type=ImportError)
+    with pytest.raises(error, match=message):
+        files.create(tmp_path / "t.npy", table, shard=(k, n))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_table_without_axes_has_no_shards():
+    with pytest.raises(TypeError, match="has no rows to cut"):
+        xf.Table((), "normal", seed=0).shard(0, of=1)
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_read_into(data):

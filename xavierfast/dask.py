@@ -744,7 +744,7 @@ def create_file(
     path = os.path.abspath(path)
     if os.path.lexists(path):
         raise FileExistsError(EEXIST, "already exists; remove it first", path)
-    work, numbers = partial(_write_part, path, table, parts, sync), range(1, parts + 1)
+    work, numbers = partial(_write_part, path, table, parts, sync), range(parts)
     written = sum(_run(work, numbers, client, progress, table.nbytes))
     return written + files.resume(path, table, sync=sync)
 

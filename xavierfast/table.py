@@ -26,7 +26,7 @@ from ._core.indexing import BadIndex, Selection, select
 from ._core.recipe import check_recipe, check_view, int_to_json, to_json
 from ._core.rules import InitName, Parameters, Rule, resolve_rule
 from ._core.stream import STREAM_VERSION, Seed, derive_key, resolve_seed
-from ._core.validation import Out, Shape, check_count, check_out, check_shape
+from ._core.validation import Out, Shape, check_count, check_out, check_shape, check_shard, shard_range
 from .fans import fans
 
 __all__ = ["Table"]
@@ -590,21 +590,37 @@ class Table:
 
     # ---- views
 
-    def shard(self, index: Any) -> "Table":
+    def shard(self, index: Any, *, of: int | None = None) -> "Table":
         """Make a Table that is a part of this one, with the values and fans of the whole; nothing is computed.
 
         Parameters
         ----------
         index
-            Ints, slices, Ellipsis and newaxis. To select rows by an array of numbers, index the table itself.
+            Ints, slices, Ellipsis and newaxis. To select rows by an array of numbers, index the table itself. With
+            `of`, the number of a shard, from 0 to ``of`` - 1, as ranks are counted.
+        of : int, optional
+            The number of shards into which the rows are cut. Shard k has the rows from ``rows * k // of`` to before
+            ``rows * (k + 1) // of``.
+
+        Raises
+        ------
+        IndexError, TypeError, ValueError
+            As in NumPy for an index; also if the index is an array, or if `of` shards have none of this number.
 
         Examples
         --------
         >>> t = Table((1000, 16), seed=0)
-        >>> rank = t.shard(slice(250, 500))
+        >>> rank = t.shard(1, of=4)
         >>> rank.shape, rank.fan_in, bool((rank[3] == t[253]).all())
         ((250, 16), 1000, True)
+        >>> rank == t.shard(slice(250, 500))
+        True
         """
+        if of is not None:
+            k, of = check_shard(index, of)
+            if not self._shape:
+                raise TypeError("a Table without axes has no rows to cut into shards")
+            index = slice(*shard_range(len(self), k, of))
         chosen = self._select(index)
         if chosen.axis is not None:
             raise BadIndex(f"a shard is cut by ints and slices, got {index!r}: index the table itself for an array")

@@ -133,7 +133,7 @@ def writers(folder: Path, wanted: int, rng: random.Random) -> str:
     kills = 0
     for name in ("t.npy", "m.safetensors"):
         path, limit = folder / name, kills + wanted // 2
-        waiting = dict.fromkeys(range(1, 7))
+        waiting = dict.fromkeys(range(6))
         while waiting:
             for k, process in list(waiting.items()):
                 if process is None:

@@ -238,22 +238,22 @@ def full_disks(disk: Path, known: dict, rounds: int, seed: int) -> str:
 
 def fill_meanwhile(disk: Path, arguments: list, after: float) -> tuple[int, str]:
     """Another file takes all that is left, as soon as so many bytes are written."""
-    write = CREATE.write_block
+    compute = CREATE.recompute
     written = itertools.count()
 
-    def watched(span, first, last, buffers):
+    def watched(span, first, last, buffer):
         if next(written) == after // (1 << 20):
             with contextlib.suppress(OSError), open(disk / "hog", "wb", buffering=0) as hog:
                 while hog.write(bytes(1 << 20)):
                     pass
-        write(span, first, last, buffers)
+        return compute(span, first, last, buffer)
 
     remount(disk, free_bytes(disk), 10_000)
-    CREATE.write_block = watched
+    CREATE.recompute = watched
     try:
         code, _, errors = command(*arguments, "--threads", "1")
     finally:
-        CREATE.write_block = write
+        CREATE.recompute = compute
     return code, errors
 
 

@@ -1,8 +1,10 @@
 """Tables on disk: create writes what NumPy and safetensors read, load and tables_of read it back."""
 
 import errno
+import importlib
 import json
 import os
+from time import perf_counter, sleep
 
 import numpy as np
 import pytest
@@ -24,13 +26,38 @@ from file_support import (
 from support import run, same_bits
 
 from xavierfast import Table
-from xavierfast.files import FormatError, blocks, create, estimate, load, measure, resume, tables_of, verify
+from xavierfast.files import FormatError, Timings, blocks, create, estimate, load, measure, resume, tables_of, verify
 
 # ---- create
 
 
 def raw(table):
     return np.ascontiguousarray(table.read()).tobytes()
+
+
+@pytest.mark.parametrize("slow", ["computing", "writing", "syncing"])
+@pytest.mark.parametrize("part", [{}, {"shard": (0, 2)}])
+def test_timings_tell_what_is_slow(tmp_path, monkeypatch, slow, part):
+    def late(call):
+        def slowed(*arguments):
+            sleep(0.02)
+            return call(*arguments)
+
+        return slowed
+
+    module = importlib.import_module("xavierfast.files.create")
+    if slow == "syncing":
+        monkeypatch.setattr(os, "fsync", late(os.fsync))
+    else:
+        name = {"computing": "recompute", "writing": "pwrite"}[slow]
+        monkeypatch.setattr(module, name, late(getattr(module, name)))
+    timings = Timings()
+    begin = perf_counter()
+    create(tmp_path / "t.npy", middle(), timings=timings, **part)
+    seconds = perf_counter() - begin
+    assert max(vars(timings), key=vars(timings).get) == slow
+    assert min(vars(timings).values()) > 0
+    assert sum(vars(timings).values()) <= seconds
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])

@@ -412,13 +412,26 @@ def test_rows_in_any_order(tmp_path, ending, order):
 @pytest.mark.parametrize("tables", [middle(), {"w": middle(), "v": small()}, MIXED, Table((3, 1), seed=1, name="w")])
 def test_shards_of_n(tmp_path, tables, n):
     path = tmp_path / "t.safetensors"
-    parts = list(range(1, n + 1))
+    parts = list(range(n))
     random.Random(n).shuffle(parts)
     written = [create(path, tables, shard=(k, n)) for k in parts]
     total = tables.nbytes if isinstance(tables, Table) else sum(table.nbytes for table in tables.values())
     assert sum(written) == total
     assert resume(path, tables) == 0
     assert contents(tmp_path) == undisturbed(tmp_path / "want", path.name, tables)
+
+
+def test_a_shard_is_that_of_the_table(tmp_path):
+    """Whole rows; elements only where there are fewer rows than shards."""
+    path = tmp_path / "t.npy"
+    assert create(path, middle(), shard=(2, 7)) == middle().shard(2, of=7).nbytes
+    (ranges,) = (check.ranges for check in status(path).tensors)
+    assert ranges == ((0, 20_000 // 7), (30_000 // 7, 10_000))
+    wide = Table((2, 1000), seed=1, name="w")
+    assert [create(tmp_path / "w.npy", wide, shard=(k, 4)) for k in range(4)] == [2000] * 4
+    for shard in ((1,), (0, 1, 2), 3, "012"):
+        with pytest.raises(TypeError, match="shard must be a pair"):
+            create(tmp_path / "x.npy", wide, shard=shard)
 
 
 def test_missing_parts_are_made(tmp_path):
@@ -435,7 +448,7 @@ def test_a_part_of_a_finished_table(tmp_path):
     create(path, middle(), rows=(0, 5000))
     resume(path)
     before = contents(tmp_path)
-    for part in ({"rows": (5000, 10_000)}, {"shard": (1, 3)}, {"rows": (0, 0)}):
+    for part in ({"rows": (5000, 10_000)}, {"shard": (0, 3)}, {"rows": (0, 0)}):
         assert create(path, middle(), **part) == 0
     differs = pytest.raises(FileExistsError, match="already finished, and differs from the part")
     for other in (middle(seed=8), Table((10_000, 32), seed=7, name="items"), Table((10_001, 64), seed=7, name="items")):
@@ -445,8 +458,8 @@ def test_a_part_of_a_finished_table(tmp_path):
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    assert create(path, middle(), rows=(0, 9999)) == create(path, middle(), shard=(1, 2)) == 0
-    for part in ({"rows": (9999, 10_000)}, {"shard": (2, 2)}):
+    assert create(path, middle(), rows=(0, 9999)) == create(path, middle(), shard=(0, 2)) == 0
+    for part in ({"rows": (9999, 10_000)}, {"shard": (1, 2)}):
         with differs:
             create(path, middle(), **part)
     path.write_bytes(data[:-1])
@@ -454,7 +467,7 @@ def test_a_part_of_a_finished_table(tmp_path):
         create(path, middle(), rows=(0, 1))
 
 
-@pytest.mark.parametrize("order", list(itertools.permutations((1, 2, 3))))
+@pytest.mark.parametrize("order", list(itertools.permutations((0, 1, 2))))
 def test_parts_of_a_model_of_several_files(tmp_path, order):
     path = tmp_path / "m.safetensors"
     for k in order:
@@ -462,7 +475,7 @@ def test_parts_of_a_model_of_several_files(tmp_path, order):
         left = tuple(sorted(set(order) - set(order[: order.index(k) + 1])))
         assert status(path, shards=3).missing == left
     with pytest.raises(FileExistsError, match="another recipe"):
-        create(path, SHARDED, shard=(1, 3), max_shard_size=SHARD + 10_000)
+        create(path, SHARDED, shard=(0, 3), max_shard_size=SHARD + 10_000)
     assert resume(path) == 0
     assert contents(tmp_path) == undisturbed(tmp_path / "want", "m.safetensors", SHARDED, max_shard_size=SHARD)
     assert create(path, SHARDED, shard=(2, 3), max_shard_size=SHARD) == 0
@@ -476,24 +489,22 @@ def test_status_of_rows_and_shards(tmp_path):
     path = tmp_path / "t.npy"
     with pytest.raises(FileNotFoundError, match="no such file, finished or unfinished"):
         status(path)
-    for k in (1, 3, 5, 7):
+    for k in (0, 2, 4, 6):
         create(path, middle(), shard=(k, 7))
-    assert status(path, shards=7).missing == status(f"{path}.partial", shards=7, threads=2).missing == (2, 4, 6)
+    assert status(path, shards=7).missing == status(f"{path}.partial", shards=7, threads=2).missing == (1, 3, 5)
     found = status(path)
-    # A shard's end may lie within a row, which then lacks a part.
-    cuts = [640_000 * k // 7 for k in range(8)]
-    expected = tuple((cuts[k - 1] // 64, -(-cuts[k] // 64)) for k in (2, 4, 6))
+    expected = tuple((10_000 * k // 7, 10_000 * (k + 1) // 7) for k in (1, 3, 5))  # whole rows
     assert found.tensors[0].ranges == expected and not found.finished and not found.complete
-    assert status(path, shards=1).missing == (1,)
+    assert status(path, shards=1).missing == (0,)
     before = contents(tmp_path)
-    for k in (2, 4):
+    for k in (1, 3):
         create(path, middle(), shard=(k, 7))
-    assert status(path, shards=7).missing == (6,)
+    assert status(path, shards=7).missing == (5,)
     assert contents(tmp_path).keys() == before.keys()
-    create(path, middle(), shard=(6, 7))
+    create(path, middle(), shard=(5, 7))
     assert status(path, shards=7).complete and status(path).complete and not status(path).finished
     os.truncate(f"{path}.partial", 1_000_000)
-    assert status(path, shards=7).missing == (3, 4, 5, 6, 7)
+    assert status(path, shards=7).missing == (2, 3, 4, 5, 6)
     resume(path)
     assert status(path).finished and status(path, shards=7).complete
     for shards, error in ((0, ValueError), (1.5, TypeError)):
@@ -503,9 +514,9 @@ def test_status_of_rows_and_shards(tmp_path):
 
 def test_status_of_files_that_nobody_has_begun(tmp_path):
     path = tmp_path / "m.safetensors"
-    create(path, SHARDED, shard=(1, 2), max_shard_size=SHARD)
+    create(path, SHARDED, shard=(0, 2), max_shard_size=SHARD)
     os.unlink(next(tmp_path.glob("m-00002-*.partial")))
-    assert status(path, shards=2).missing == (1, 2)
+    assert status(path, shards=2).missing == (0, 1)
     lost = [check for check in status(path).tensors if check.differ == check.rows]
     assert lost and all(check.ranges == ((0, check.rows),) for check in lost)
 
@@ -524,7 +535,7 @@ def test_status_of_files_that_nobody_has_begun(tmp_path):
         ({"rows": (0, 5.0)}, TypeError),
         ({"rows": (0.5, 5)}, TypeError),
         ({"rows": ("0", "5")}, TypeError),
-        ({"shard": (0, 2)}, ValueError),
+        ({"shard": (2, 2)}, ValueError),
         ({"shard": (3, 2)}, ValueError),
         ({"shard": (-1, -1)}, ValueError),
         ({"shard": (1.0, 2)}, TypeError),

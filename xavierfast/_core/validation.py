@@ -26,7 +26,7 @@ else:
 
 __all__ = [
     "MAX_AXES", "Out", "Shape", "check_count", "check_no_overlap", "check_number", "check_out", "check_padded_shape",
-    "check_shape", "check_threads", "dtype_of_out", "shown",
+    "check_shape", "check_shard", "check_threads", "dtype_of_out", "shard_range", "shown",
 ]  # fmt: skip
 
 MAX_AXES = 64  # as in NumPy
@@ -95,6 +95,26 @@ def check_count(name: str, value: Any) -> int:
     if number >= 1 << 63:
         raise ValueError(f"{name} must be less than 2**63, got {shown(value)}")
     return number
+
+
+def check_shard(k: Any, n: Any) -> tuple[int, int]:
+    """The number `k` of a shard and the count `n` of all shards, as ints with 0 <= k < n."""
+    n = check_count("the number of shards", n)
+    try:
+        number = None if isinstance(k, bool) else operator.index(k)
+    except TypeError:
+        number = None
+    if number is None:
+        raise TypeError(f"the number of a shard must be an int, got {shown(k)}")
+    if not 0 <= number < n:
+        counted = f"{n} shards count from 0 to {n - 1}" if n > 1 else "the only shard has the number 0"
+        raise ValueError(f"{counted}, got {shown(k)}")
+    return number, n
+
+
+def shard_range(length: int, k: int, n: int) -> tuple[int, int]:
+    """The first index of shard `k` of `n` about equal shards of `length` things, and the index after its last."""
+    return length * k // n, length * (k + 1) // n
 
 
 def check_threads(threads: int | None) -> int:

@@ -90,7 +90,7 @@ def create(
         typer.Option(help="Write only rows FIRST to before LAST, such as 0:25M.", rich_help_panel=PART),
     ] = None,
     shard: Annotated[
-        str | None, typer.Option(help="Write only part K of N parts, such as 1/4.", rich_help_panel=PART)
+        str | None, typer.Option(help="Write only shard K of N, counted from 0, such as 0/4.", rich_help_panel=PART)
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Finish a file that the same command began.")] = False,
     force: Annotated[
@@ -243,8 +243,9 @@ def _print_estimate(path: str, found: files.Estimate, note: str | None, as_json:
         print(json.dumps({"path": path, **found._asdict(), "note": note}))
     else:
         seconds = "unknown time" if found.seconds is None else f"about {found.seconds:,.1f} s"
-        print(f"{printable(path)}: {size(found.nbytes)} needed, {size(found.free)} free, {seconds}")
-    if found.nbytes > found.free:
+        free = "unknown space" if found.free is None else size(found.free)
+        print(f"{printable(path)}: {size(found.nbytes)} needed, {free} free, {seconds}")
+    if found.free is not None and found.nbytes > found.free:
         missing = size(found.nbytes - found.free)
         print(f"xavierfast: not enough free space: {missing} more needed", file=sys.stderr)
         raise typer.Exit(Exit.FAILURE)

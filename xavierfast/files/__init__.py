@@ -6,7 +6,7 @@ it. The package needs a POSIX system.
 """
 
 from .blocks import TensorCheck
-from .create import create
+from .create import Timings, create
 from .estimate import Estimate, estimate
 from .formats import FormatError
 from .measure import TensorStats, measure
@@ -17,8 +17,8 @@ from .status import Status, status
 from .verify import Verification, verify
 
 __all__ = [
-    "Estimate", "FormatError", "Status", "TensorCheck", "TensorStats", "Verification", "create", "estimate",
-    "from_spec", "like", "load", "measure", "resume", "status", "tables_of", "verify",
+    "Estimate", "FormatError", "Status", "TensorCheck", "TensorStats", "Timings", "Verification", "create",
+    "estimate", "from_spec", "like", "load", "measure", "resume", "status", "tables_of", "verify",
 ]  # fmt: skip
 
 

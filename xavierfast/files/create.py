@@ -5,18 +5,33 @@ kill the process (SIGBUS).
 """
 
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from errno import EEXIST
 from operator import index
+from time import perf_counter
 
-from .._core.validation import check_threads
-from .blocks import Blocks, Buffers, Progress, Span, for_each, read_block, write_block
+from .._core.validation import check_shard, check_threads, shard_range
+from .blocks import Blocks, Buffers, Progress, Span, for_each, read_block, recompute
 from .formats import Tables
 from .plan import Plan
 from .posix import exists, folder_of, open_file, pwrite
 
-__all__ = ["create"]
+__all__ = ["Timings", "create"]
+
+
+@dataclass
+class Timings:
+    """The seconds that a :func:`create` has spent on each kind of work.
+
+    Threads compute and write side by side; the seconds that this takes are divided as the threads' own time is.
+    """
+
+    computing: float = 0.0  # values, in buffers that fit in a core's cache
+    writing: float = 0.0  # from these buffers to the system, which may keep the data in memory; reserving space
+    syncing: float = 0.0  # waiting until all of it is on the disk
 
 
 def create(
@@ -30,6 +45,7 @@ def create(
     sync: bool = True,
     threads: int | None = None,
     progress: Progress | None = None,
+    timings: Timings | None = None,
 ) -> int:
     """Write a table, or the tables of a model, to disk.
 
@@ -45,8 +61,9 @@ def create(
         storage, in any order and repeatedly, provided that their tables have the same seed. If the file is finished
         already, and holds the part, nothing is written.
     shard : (int, int), optional
-        Write only part k of n parts of about equal size, given as (k, n) with k from 1 to n; of each tensor, if there
-        are several, also in a model of several files.
+        Write only shard k of n shards of about equal size, given as (k, n), where k counts from 0 to n - 1, as ranks
+        do: of each tensor, if there are several, also in a model of several files. A shard is whole rows, those of
+        ``Table.shard(k, of=n)``, unless the tensor has fewer than n rows.
     max_shard_size : int, optional
         The largest number of bytes of tensors in one .safetensors file. Larger models are split into several files,
         with the index that Hugging Face's tools read; a tensor that is larger than this gets its own file.
@@ -60,6 +77,9 @@ def create(
     progress : callable, optional
         A function that is called as ``progress(done, total)``, both in bytes, from any thread but never from two at
         once.
+    timings : Timings, optional
+        An object that gets the seconds spent on computing, writing and syncing, which tell whether the disk or the
+        generator is the slower part.
 
     Returns
     -------
@@ -88,29 +108,63 @@ def create(
     ((1000, 64), True)
     """
     check_threads(threads)
+    timings = Timings() if timings is None else timings
     with folder_of(path) as (folder, name), ExitStack() as stack:
         plan = Plan(name, tables, max_shard_size, force)
         if rows is not None or shard is not None:
-            return _create_part(folder, plan, rows, shard, sync, threads, progress)
+            return _create_part(folder, plan, rows, shard, sync, threads, progress, timings)
         plan.refuse_finished(folder)
         plan.refuse_unfinished(folder)
         if force:
             plan.remove_unfinished(folder)
+        plan.refuse_small_disk(folder)
         with _removing(folder, plan):
             for target in plan.targets:
                 stack.callback(target.close)
                 target.claim(folder, os.O_CREAT | os.O_EXCL)
                 target.check_places(folder, force)
             plan.write_file(folder)
-            for target in plan.targets:
-                target.reserve()
+            with _added(timings, "writing"):
+                for target in plan.targets:
+                    target.reserve()
         with plan.noted_as_unfinished():
             for target in plan.targets:
                 pwrite(target.fd, memoryview(target.image.header), 0)
             blocks = Blocks(span for target in plan.targets for span in target.spans())
-            for_each(blocks, write_block, threads, progress)
-            plan.publish(folder, sync)
+            _write(blocks, threads, progress, timings)
+            with _added(timings, "syncing"):
+                plan.publish(folder, sync)
         return blocks.bytes_of()
+
+
+@contextmanager
+def _added(timings: Timings, what: str) -> Iterator[None]:
+    begin = perf_counter()
+    yield
+    setattr(timings, what, getattr(timings, what) + perf_counter() - begin)
+
+
+def _write(blocks: Blocks, threads: int | None, progress: Progress | None, timings: Timings) -> None:
+    """Write all blocks, and measure what the threads' time is spent on."""
+    lock, computing, writing = threading.Lock(), 0.0, 0.0
+
+    def write(span: Span, first: int, last: int, buffers: Buffers) -> None:
+        nonlocal computing, writing
+        begin = perf_counter()
+        data = recompute(span, first, last, buffers.made)
+        made = perf_counter()
+        pwrite(span.fd, data.data, span.tensor.begin + first * span.itemsize)
+        written = perf_counter()
+        with lock:
+            computing += made - begin
+            writing += written - made
+
+    begin = perf_counter()
+    for_each(blocks, write, threads, progress)
+    seconds = perf_counter() - begin
+    part = seconds * computing / (computing + writing) if computing else 0.0
+    timings.computing += part
+    timings.writing += seconds - part
 
 
 @contextmanager
@@ -132,8 +186,13 @@ def _removing(folder: int, plan: Plan) -> Iterator[None]:
 
 
 def shard_of(spans: list[Span], k: int, n: int) -> list[Span]:
-    """Part `k` of `n` of each span."""
-    return [span._replace(first=span.last * (k - 1) // n, last=span.last * k // n) for span in spans]
+    """Shard `k` of `n` of each span: whole rows, or elements where there are fewer rows than shards."""
+    shards = []
+    for span in spans:
+        length, unit = (span.tensor.rows, span.row) if span.tensor.rows >= n else (span.last, 1)
+        first, last = shard_range(length, k, n)
+        shards.append(span._replace(first=first * unit, last=last * unit))
+    return shards
 
 
 def _part(spans: list[Span], rows: tuple[int, int] | None, shard: tuple[int, int] | None) -> list[Span]:
@@ -141,10 +200,9 @@ def _part(spans: list[Span], rows: tuple[int, int] | None, shard: tuple[int, int
     if rows is not None and shard is not None:
         raise ValueError("a part is given by rows= or by shard=, got both")
     if shard is not None:
-        k, n = map(index, shard)
-        if not 1 <= k <= n:
-            raise ValueError(f"shard must be (k, n) with k from 1 to n, got ({k}, {n})")
-        return shard_of(spans, k, n)
+        if not isinstance(shard, Sequence) or len(shard) != 2:
+            raise TypeError(f"shard must be a pair (k, n), got {shard!r:.80}")
+        return shard_of(spans, *check_shard(*shard))
     assert rows is not None
     first, last = map(index, rows)
     if len(spans) != 1:
@@ -163,6 +221,7 @@ def _create_part(
     sync: bool,
     threads: int | None,
     progress: Progress | None,
+    timings: Timings,
 ) -> int:
     if plan.force:
         raise ValueError("force=True cannot replace a file part by part: remove the file first")
@@ -181,14 +240,16 @@ def _create_part(
                 target.check_places(folder, False)
             plan.write_file(folder)
         with plan.noted_as_unfinished():
-            for target in plan.targets:
-                target.reserve()
-                pwrite(target.fd, memoryview(target.image.header), 0)
-            blocks = Blocks(_part([span for target in plan.targets for span in target.spans()], rows, shard))
-            for_each(blocks, write_block, threads, progress)
-            if sync:
+            with _added(timings, "writing"):
                 for target in plan.targets:
-                    target.sync(folder)
+                    target.reserve()
+                    pwrite(target.fd, memoryview(target.image.header), 0)
+            blocks = Blocks(_part([span for target in plan.targets for span in target.spans()], rows, shard))
+            _write(blocks, threads, progress, timings)
+            if sync:
+                with _added(timings, "syncing"):
+                    for target in plan.targets:
+                        target.sync(folder)
             return blocks.bytes_of()
     finally:
         for target in plan.targets:

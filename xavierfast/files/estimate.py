@@ -8,7 +8,7 @@ from .._core.validation import check_threads
 from .blocks import BLOCK_BYTES, Blocks, for_each, write_block
 from .formats import Tables
 from .plan import Plan
-from .posix import folder_of
+from .posix import folder_of, free_bytes
 
 __all__ = ["Estimate", "estimate"]
 
@@ -20,8 +20,8 @@ class Estimate(NamedTuple):
     """The result of :func:`estimate`."""
 
     nbytes: int  # the size of all files together
-    free: int  # the free bytes of the file system
-    seconds: float | None  # the expected time; None if the file system cannot create an unnamed file for the trial
+    free: int | None  # the free bytes of the file system; None if it does not say
+    seconds: float | None  # the expected time; None if the files do not fit, or a trial file without a name cannot be
 
 
 def estimate(
@@ -45,7 +45,7 @@ def estimate(
     Raises
     ------
     OSError, TypeError, ValueError
-        As in :func:`create`, except that only the trial has to fit on the disk.
+        As in :func:`create`, except that the files need not fit on the disk.
 
     Examples
     --------
@@ -58,8 +58,9 @@ def estimate(
         plan = Plan(name, tables, max_shard_size, force)
         plan.refuse_finished(folder)
         plan.refuse_unfinished(folder)
-        stat = os.statvfs(folder)
-        nbytes, free = sum(target.image.nbytes for target in plan.targets), stat.f_bavail * stat.f_frsize
+        nbytes, free = sum(target.image.nbytes for target in plan.targets), free_bytes(folder)
+        if free is not None and nbytes > free:
+            return Estimate(nbytes, free, None)
         try:
             fd = os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, dir_fd=folder)
         except (AttributeError, OSError):  # only Linux has it, and not on all of its file systems

@@ -20,7 +20,7 @@ from .._core.validation import check_count
 from ..table import Table
 from .formats import FormatError, Tables, format_of_path, named, tables_from_recipes
 from .posix import Kind, exists, kind_of, move, read_json, remove_temporaries, write_small
-from .target import Target
+from .target import Target, refuse_small_disk
 
 __all__ = ["Plan"]
 
@@ -83,14 +83,21 @@ class Plan:
                 raise FileExistsError(EEXIST, f"{state}; pass force=True to replace it", name)
 
     def refuse_unfinished(self, folder: int) -> None:
-        """Raise FileExistsError for files that an earlier creation has left, unless `force` allows their removal."""
+        """Raise FileExistsError for files that an earlier creation has left, unless `force` allows their removal, and
+        BlockingIOError if a process is writing them."""
         for name in [target.partial for target in self.targets] + [self.plan_file]:
             kind = kind_of(folder, name)
             if kind not in (Kind.NOTHING, Kind.FILE):
                 raise FileExistsError(EEXIST, f"is {kind.value} in the place of an unfinished table; remove it", name)
             if kind is Kind.FILE and not self.force:
+                for target in self.targets:
+                    target.refuse_writer(folder)
                 message = "an unfinished table exists: call resume() to finish it, or pass force=True to start over"
                 raise FileExistsError(EEXIST, message, name)
+
+    def refuse_small_disk(self, folder: int) -> None:
+        """Raise OSError if the files of the plan do not fit on the disk."""
+        refuse_small_disk(folder, sum(target.image.nbytes for target in self.targets), self.name)
 
     def remove_unfinished(self, folder: int) -> None:
         """Remove the files that an earlier creation has left; raise BlockingIOError if a process is writing them."""

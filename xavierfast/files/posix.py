@@ -156,6 +156,14 @@ def read_json(folder: int, name: str, follow: bool = False) -> Any:
         os.close(fd)
 
 
+def free_bytes(fd: int) -> int | None:
+    """The bytes that this process may still write on the file system of an open file or folder, None if unknown."""
+    stat = os.statvfs(fd)
+    if not stat.f_blocks:  # some network file systems say nothing
+        return None
+    return (stat.f_bavail if os.geteuid() else stat.f_bfree) * stat.f_frsize
+
+
 def pwrite(fd: int, data: memoryview, offset: int) -> None:
     while data:
         written = os.pwrite(fd, data, offset)

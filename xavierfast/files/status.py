@@ -43,8 +43,8 @@ def status(
     path : str or path
         The file's final name, with or without ``.partial``.
     shards : int, optional
-        The number n of shards (k, n) that the hosts write. The result then has the numbers of those that are not
-        complete, in place of the rows of each tensor.
+        The number n of shards (k, n) that the hosts write. The result then has the numbers, from 0 to n - 1, of those
+        that are not complete, in place of the rows of each tensor.
     threads, progress
         As in :func:`create`.
 
@@ -63,10 +63,10 @@ def status(
     --------
     >>> from xavierfast import Table
     >>> from xavierfast.files import create, status
-    >>> for k in (1, 2, 4):
+    >>> for k in (0, 1, 3):
     ...     done = create("shards.npy", Table((1000, 64), seed=7), shard=(k, 4))
     >>> status("shards.npy", shards=4).missing, status("shards.npy.partial").tensors[0].ranges
-    ((3,), ((500, 750),))
+    ((2,), ((500, 750),))
     """
     check_threads(threads)
     if shards is not None:
@@ -95,10 +95,10 @@ def status(
                 for span in absent
             ]
             return Status(False, (*checks, *none))
-        missing = set(range(1, shards + 1)) if absent else set()
+        missing = set(range(shards)) if absent else set()
         number_of: dict[tuple[int, str, int], int] = {}
         parts = []
-        for k in range(1, shards + 1):
+        for k in range(shards):
             for part in shard_of(spans, k, shards):
                 if part.first < part.last:
                     number_of[part.fd, part.tensor.name, part.first] = k

@@ -7,14 +7,14 @@ from errno import EAGAIN, EEXIST, ENOENT, ENOLCK, ENOSPC, ENOSYS, ENOTSUP
 from ..table import Table
 from .blocks import Span
 from .formats import Image, format_of_path, write_image
-from .posix import Kind, exists, fallocate, is_open, kind_of, open_file
+from .posix import Kind, exists, fallocate, free_bytes, is_open, kind_of, open_file
 
 try:
     import fcntl
 except ImportError:
     raise ImportError("xavierfast.files needs a POSIX system: it locks files and writes them with pwrite") from None
 
-__all__ = ["Target"]
+__all__ = ["Target", "refuse_small_disk"]
 
 
 class Target:
@@ -48,6 +48,15 @@ class Target:
             raise FileExistsError(EEXIST, "another process has just completed or removed it", self.partial)
         self.is_new = bool(flags & os.O_EXCL)
 
+    def refuse_writer(self, folder: int) -> None:
+        """Raise BlockingIOError if another process is writing the partial file."""
+        with suppress(FileNotFoundError, PermissionError):
+            fd = open_file(folder, self.partial, os.O_RDWR)
+            try:
+                _lock(fd, fcntl.LOCK_EX, self.partial)
+            finally:
+                os.close(fd)
+
     def refuse_publisher(self, folder: int) -> None:
         """Raise BlockingIOError while the process that renamed this file is still renaming the others of its plan."""
         if kind_of(folder, self.name) is Kind.FILE:
@@ -69,21 +78,21 @@ class Target:
             raise FileExistsError(EEXIST, message, self.name)
 
     def reserve(self) -> None:
-        """Reserve space for the whole file, so that a full disk is reported before the first byte is written."""
+        """Reserve space for the whole file, so that a full disk is reported before the first byte is written.
+
+        The free space is asked for first: fallocate takes all of it for a moment before it fails.
+        """
         need, have = self.image.nbytes, os.fstat(self.fd)
         if have.st_size > need:
             os.ftruncate(self.fd, need)
         if not need:
             return
+        refuse_small_disk(self.fd, need, self.name, have.st_blocks * 512)
         code = fallocate(self.fd, need)
-        free = os.statvfs(self.fd)
-        room = free.f_bavail * free.f_frsize + have.st_blocks * 512
         if code in (ENOSYS, ENOTSUP):  # this file system cannot reserve space
-            code = ENOSPC if room < need else 0
-            if not code:
-                os.ftruncate(self.fd, need)
-        if code:
-            raise OSError(code, f"{os.strerror(code)}: the file needs {need:,} bytes, and {room:,} are free", self.name)
+            os.ftruncate(self.fd, need)
+        elif code:
+            raise OSError(code, f"{os.strerror(code)}: the system refuses the {need:,} bytes of the file", self.name)
 
     def sync(self, folder: int) -> None:
         try:
@@ -97,6 +106,14 @@ class Target:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+
+def refuse_small_disk(fd: int, need: int, name: str, taken: int = 0) -> None:
+    """Raise OSError if `need` bytes, of which a file has `taken` some already, do not fit on the disk of `fd`."""
+    free = free_bytes(fd)
+    if free is not None and need > free + taken:
+        message = f"{os.strerror(ENOSPC)}: {need:,} bytes are needed, and {free + taken:,} are free"
+        raise OSError(ENOSPC, message, name)
 
 
 def _lock(fd: int, how: int, name: str) -> None:
