@@ -16,7 +16,8 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 import xavierfast as xf
-from xavierfast.propagation import ACTIVATIONS, SCHEMES, count_distinct, suggest
+from xavierfast.propagation import ACTIVATIONS, SCHEMES, suggest
+from xavierfast.propagation.measure import count_distinct
 
 WIDTHS = (64, 100, 100, 100, 100, 10)
 SEEDS = range(5)

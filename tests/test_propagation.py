@@ -11,7 +11,18 @@ import pytest
 from support import need
 
 import xavierfast as xf
-from xavierfast.propagation import ACTIVATIONS, SCHEMES, compare, explain, network, parse_layers, propagate, suggest
+from xavierfast.propagation import (
+    ACTIVATIONS,
+    SCHEMES,
+    compare,
+    explain,
+    explanation,
+    measure,
+    network,
+    parse_layers,
+    propagate,
+    suggest,
+)
 
 PNG = b"\x89PNG\r\n\x1a\n"
 DEEP = [300] * 6
@@ -103,7 +114,7 @@ def test_backward_pass_is_autograds(torch, activation):
     widths = (7, 5, 6, 4)
     weights = [generator.standard_normal(shape) for shape in pairwise(widths)]
     x, g = generator.standard_normal((9, 7)), generator.standard_normal((9, 4))
-    traces = network._run(x, weights, *ACTIVATIONS[activation], g)
+    traces = network.run(x, weights, *ACTIVATIONS[activation], g)
     functional = torch.nn.functional
     f = {"hard_tanh": functional.hardtanh, "linear": lambda x: x}.get(activation) or getattr(functional, activation)
     z, sums = torch.from_numpy(x), []
@@ -182,8 +193,8 @@ def test_zeros_and_one_value_leave_neurons_alike(activation, width):
 def test_same_columns_count_once():
     z = np.random.default_rng(0).standard_normal((64, 10)).astype(np.float32)
     many = z[:, [0, 3, 3, 5, 0, 7, 7, 7]]
-    assert network.count_distinct(many) == 4
-    assert network.count_distinct(many * (1 + 1e-7 * np.arange(8, dtype=np.float32))) == 4  # rounding
+    assert measure.count_distinct(many) == 4
+    assert measure.count_distinct(many * (1 + 1e-7 * np.arange(8, dtype=np.float32))) == 4  # rounding
 
 
 def test_saturation():
@@ -569,7 +580,7 @@ def test_plots_that_cannot_be_made(matplotlib, tmp_path, without, monkeypatch):
         (tmp_path / "plot.png").mkdir()
         report.plot(tmp_path / "plot.png")
     without("matplotlib")
-    monkeypatch.setattr(network, "compare", lambda *_, **__: pytest.fail("it must be refused before the work"))
+    monkeypatch.setattr(explanation, "compare", lambda *_, **__: pytest.fail("it must be refused before the work"))
     for function in (lambda: report.plot(tmp_path / "a.png"), lambda: explain([5, 3], plot=tmp_path / "a.png")):
         with pytest.raises(ImportError, match=r"^a plot needs matplotlib: pip install 'xavierfast\[plot\]'$"):
             function()

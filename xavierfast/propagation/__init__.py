@@ -4,20 +4,12 @@
 and ``explain`` describes the results in sentences. ``xavierfast.torch.propagate`` measures a ``torch.nn.Module``.
 """
 
-from .network import (
-    ACTIVATIONS,
-    SCHEMES,
-    Comparison,
-    Layer,
-    Report,
-    Suggestion,
-    compare,
-    explain,
-    parse_layers,
-    propagate,
-    suggest,
-)
+from .activations import ACTIVATIONS
+from .explanation import explain
+from .network import SCHEMES, compare, parse_layers, propagate
 from .plots import plot_histogram
+from .report import Comparison, Layer, Report
+from .search import Suggestion, suggest
 
 __all__ = [
     "ACTIVATIONS", "SCHEMES", "Comparison", "Layer", "Report", "Suggestion", "compare", "explain", "parse_layers",

@@ -9,7 +9,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from ..files import TensorStats
-    from .network import Report
+    from .report import Report
 
 
 __all__ = ["plot_histogram"]

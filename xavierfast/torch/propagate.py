@@ -54,7 +54,8 @@ def propagate(model: Any, inputs: Any, *, seed: Seed = 0, jacobian: bool = True)
     >>> [(layer.name, layer.width) for layer in report.layers]
     [('0', 16), ('2', 4)]
     """
-    from ..propagation.network import GRID, MODULES, Trace, make_report  # the initialisers do not need it
+    from ..propagation.activations import GRID, MODULES  # the initialisers do not need the room
+    from ..propagation.measure import Trace, make_report
 
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
