@@ -260,6 +260,10 @@ def test_only_the_memory_of_an_array_counts(dtype, order, size, ml_dtypes):
     rows = np.ma.masked_array(np.zeros_like(expected[:2]), mask=True, hard_mask=True)
     xf.Table(shape, "uniform", seed=0, dtype=dtype).read([1, 0], rows)
     same_bits(rows.data, expected[[1, 0]])
+    table, ids = xf.Table(shape, "uniform", seed=0, dtype=dtype), np.array([[0, 1, 2], [2, 1, 0]])
+    out = np.ma.masked_array(np.zeros((3, 2), expected.dtype).T, mask=True, hard_mask=True)
+    assert table.read((ids, ids[::-1]), out) is out  # in memory in which the gathered axes have no single stride
+    same_bits(out.data, expected[ids, ids[::-1]])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float8_e4m3fn"])

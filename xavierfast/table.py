@@ -26,7 +26,7 @@ from ._core.indexing import BadIndex, Selection, select
 from ._core.recipe import check_recipe, check_view, int_to_json, to_json
 from ._core.rules import InitName, Parameters, Rule, resolve_rule
 from ._core.stream import STREAM_VERSION, Seed, derive_key, resolve_seed
-from ._core.validation import Out, Shape, check_count, check_out, check_shape, check_shard, shard_range
+from ._core.validation import Out, Shape, check_count, check_out, check_shape, check_shard, plain, shard_range
 from .fans import fans
 
 __all__ = ["Table"]
@@ -95,10 +95,18 @@ class Table:
         whole = check_shape(shape)
         rule = resolve_rule(init)
         kind = resolve_dtype(dtype)
-        if math.prod(whole) * kind.itemsize >= 1 << 63:
+        if math.prod(filter(None, whole)) * kind.itemsize >= 1 << 63:  # NumPy too leaves out the sizes that are 0
             raise ValueError(f"an array must have less than 2**63 bytes, got the shape {whole!r} of {kind.name}")
+        if type(name) is not str:
+            name = plain(name)
+        if layout is not None:
+            layout = plain(layout)
         if type(groups) is not int:
             groups = check_count("groups", groups)
+        if fan_in is not None:
+            fan_in = check_count("fan_in", fan_in)
+        if fan_out is not None:
+            fan_out = check_count("fan_out", fan_out)
         given = layout is not None or groups != 1 or fan_in is not None or fan_out is not None
         fan = _resolve_fans(whole, layout, groups, fan_in, fan_out) if rule.uses_fans or given else None
         self._seed = resolve_seed(seed)
@@ -315,9 +323,9 @@ class Table:
             "parameters": parameters or ({"bound": self.bound} if self._rule.name == "uniform" else {}),
             "dtype": self.dtype_name,
             "layout": layout,
-            "groups": int(groups),
-            "fan_in": None if fan_in is None else int(fan_in),
-            "fan_out": None if fan_out is None else int(fan_out),
+            "groups": groups,
+            "fan_in": fan_in,
+            "fan_out": fan_out,
             "seed": [int_to_json(s) for s in self._seed] if isinstance(self._seed, tuple) else int_to_json(self._seed),
             "name": self._name,
         }
@@ -503,14 +511,13 @@ class Table:
         chosen, dtype = self._select(index), self._sampler.dtype
         new = out is None
         array = np.empty(chosen.shape, dtype.storage) if new else check_out(out, dtype, chosen.shape)
+        target = np.asarray(array)  # of a masked array or a matrix only the memory, not how it takes assignments
         if chosen.shape != chosen.flat_shape:  # ids of several axes, gathered as one axis
-            memory_strides = _strides_as_one(array, chosen)
+            memory_strides = _strides_as_one(target, chosen)
             if memory_strides is None:  # in the memory of out, no single stride covers these axes
-                array[...] = self.read(index, threads=threads)
+                target[...] = self.read(index, threads=threads)
                 return array
-            target = np.lib.stride_tricks.as_strided(array, chosen.flat_shape, memory_strides)
-        else:
-            target = array
+            target = np.lib.stride_tricks.as_strided(target, chosen.flat_shape, memory_strides)
         if not target.size:
             return array
         if chosen.axis is None:
@@ -565,6 +572,8 @@ class Table:
 
     def _gather(self, chosen: Selection, out: Array, threads: int | None) -> None:
         axis, strides = chosen.axis or 0, list(chosen.strides)
+        if any(np.may_share_memory(item.array, out) for item in chosen.ids):  # they would be overwritten while in use
+            chosen = chosen._replace(ids=tuple(item._replace(array=item.array.copy()) for item in chosen.ids))
         first_ids = chosen.ids[0].array
         as_it_is = first_ids.dtype == np.int64 and first_ids.flags.c_contiguous and first_ids.flags.aligned
         if len(chosen.ids) == 1 and as_it_is:
@@ -659,10 +668,6 @@ def _strides_as_one(array: Array, chosen: Selection) -> tuple[int, ...] | None:
 def _resolve_fans(
     shape: tuple[int, ...], layout: str | None, groups: int, fan_in: int | None, fan_out: int | None
 ) -> tuple[int, int]:
-    if fan_in is not None:
-        fan_in = check_count("fan_in", fan_in)
-    if fan_out is not None:
-        fan_out = check_count("fan_out", fan_out)
     if fan_in and fan_out and layout is None and groups == 1:
         return fan_in, fan_out
     computed = fans(shape, layout, groups)
@@ -673,6 +678,8 @@ def _paste(value: Any) -> str:
     """The text of a value in a repr, which gives the value again."""
     if isinstance(value, float) and not math.isfinite(value):
         return f"float({str(value)!r})"
+    if isinstance(value, complex):  # 1 - 0j is not the number whose repr is (1-0j)
+        return f"complex({value.real!r}, {value.imag!r})"
     if isinstance(value, tuple):
         return f"({', '.join(map(_paste, value))}{',' * (len(value) == 1)})"
     return hex(value) if isinstance(value, int) and value >= 1 << 64 else repr(value)

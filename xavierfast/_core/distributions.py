@@ -8,23 +8,24 @@ The kernels' constants are part of the stream contract, so they too are computed
 fractions, or in decimal arithmetic; never by a libm, which differs from machine to machine.
 """
 
-from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, Inexact, localcontext
+from decimal import Decimal, Inexact, localcontext
 from functools import lru_cache
-from math import inf, isfinite, nextafter, pi, sqrt
+from math import inf, isfinite, nextafter, sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import kernels
 from .dtypes import DTYPES, DType
-from .normal_tail import DECIMAL, NEGLIGIBLE, ln_upper_tail, truncated_moments, upper_tail
+from .normal_tail import DECIMAL, NEGLIGIBLE, ln_upper_tail, truncated_moments, truncated_peak, upper_tail
 from .sampler import Sampler
 
 __all__ = ["Constant", "Distribution", "Normal", "RandomConstant", "TruncatedNormal", "Uniform", "UniformRange"]
 
 Density = np.ndarray[Any, Any] | None
 # Sums of products of floats have at most 2,800 digits.
-EXACT = Context(prec=3000, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[Inexact])
+EXACT = DECIMAL.copy()
+EXACT.prec, EXACT.traps[Inexact] = 3000, True
 # Standard deviations from the mean, at which x^2 / 2 is still a float.
 MAX_TAIL = 1e154
 
@@ -73,7 +74,8 @@ class Distribution:
 @lru_cache(maxsize=1024)
 def _draw(kind: type, distribution: Distribution, dtype: DType) -> Draw:
     """``distribution.draw``; `kind` tells equal tuples of different distributions apart."""
-    draw: Draw = kernels.in_default_fp_environment(distribution.draw, dtype)
+    with np.errstate(all="ignore"):  # a caller's np.seterr must not turn the rounding of bounds into errors
+        draw: Draw = kernels.in_default_fp_environment(distribution.draw, dtype)
     return draw
 
 
@@ -174,7 +176,8 @@ class UniformRange(NamedTuple("UniformRange", [("low", float), ("high", float)])
     def density(self, x: np.ndarray[Any, Any]) -> Density:
         if self.low == self.high:
             return None
-        return np.where((self.low <= x) & (x < self.high), 0.5 / (self.high / 2 - self.low / 2), 0.0)
+        half = max(self.high / 2 - self.low / 2, 5e-324)  # the smallest float, where half of it would be 0
+        return np.where((self.low <= x) & (x < self.high), 0.5 / half, 0.0)
 
     def draw(self, dtype: DType) -> Draw:
         low, high = self.low, self.high
@@ -233,7 +236,9 @@ class TruncatedNormal(
 
     @property
     def mean(self) -> float:
-        return self.middle + self.scale * (truncated_moments(self.low, self.high)[0] if self.low != -self.high else 0)
+        if not self.scale or self.low == -self.high:
+            return self.middle
+        return self.middle + self.scale * truncated_moments(self.low, self.high)[0]
 
     @property
     def support(self) -> tuple[float, float]:
@@ -242,16 +247,18 @@ class TruncatedNormal(
         return self.middle + self.scale * self.low, self.middle + self.scale * self.high
 
     def std(self, dtype: DType) -> float:
+        if not self.scale:
+            return 0.0
         return self.scale * (_std_within(self.high) if dtype.is_complex else truncated_moments(self.low, self.high)[1])
 
     def density(self, x: np.ndarray[Any, Any]) -> Density:
         if not self.scale:
             return None
-        z = (x - self.middle) / self.scale
-        with localcontext(DECIMAL):
-            mass = float(upper_tail(self.low) - upper_tail(self.high))
-        inside = (self.low <= z) & (z <= self.high)
-        return np.where(inside, np.exp(-z * z / 2) / (self.scale * sqrt(2 * pi) * mass), 0.0) if mass else None
+        peak, height = truncated_peak(self.low, self.high)
+        with np.errstate(all="ignore"):  # outside the bounds anything may overflow
+            z = (x - self.middle) / self.scale
+            density = np.exp((peak - z) * (peak + z) / 2) * (height / self.scale)
+        return np.where((self.low <= z) & (z <= self.high), density, 0.0)
 
     def draw(self, dtype: DType) -> Draw:
         mean, std, low, high = self.middle, self.scale, self.low, self.high

@@ -162,5 +162,6 @@ def _ml_dtype(name: str) -> NumPyDType:
 @cache
 def _small_numbers(name: str) -> np.ndarray[Any, Any]:
     """All finite numbers of a one-byte dtype, in ascending order."""
-    numbers = np.arange(256, dtype=np.uint8).view(_ml_dtype(name)).astype(np.float64)
+    with np.errstate(all="ignore"):
+        numbers = np.arange(256, dtype=np.uint8).view(_ml_dtype(name)).astype(np.float64)
     return np.unique(numbers[np.isfinite(numbers)])

@@ -59,7 +59,7 @@ def fill(
     if not n:
         return
     if type(out) is not np.ndarray:  # a masked array, a matrix: only the memory counts, not how it takes assignments
-        out = out.view(np.ndarray)
+        out = np.asarray(out)
     if sampler.dtype.is_small:
         work = _cast_work(sampler, out, position, strides or c_strides(out.shape), gather)
     elif gather:

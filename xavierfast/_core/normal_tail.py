@@ -1,12 +1,27 @@
 """The upper tail of the normal distribution, the same on every machine: it is computed in decimal arithmetic, whose exp
 and ln are correctly rounded, and not by a libm, which differs from machine to machine."""
 
-from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, localcontext
-from math import inf, sqrt
+from decimal import (
+    MAX_EMAX,
+    MIN_EMIN,
+    ROUND_HALF_EVEN,
+    Context,
+    Decimal,
+    DivisionByZero,
+    InvalidOperation,
+    Overflow,
+    localcontext,
+)
+from math import inf, pi, sqrt
 
-__all__ = ["DECIMAL", "NEGLIGIBLE", "ln_upper_tail", "truncated_moments", "upper_tail"]
+__all__ = ["DECIMAL", "NEGLIGIBLE", "ln_upper_tail", "truncated_moments", "truncated_peak", "upper_tail"]
 
-DECIMAL = Context(prec=60, Emin=MIN_EMIN, Emax=MAX_EMAX)
+# Everything is given: what a Context leaves out is that of decimal.DefaultContext, which anybody can change.
+DECIMAL = Context(
+    prec=60, rounding=ROUND_HALF_EVEN, Emin=MIN_EMIN, Emax=MAX_EMAX, capitals=1, clamp=0, flags=[],
+    traps=[InvalidOperation, DivisionByZero, Overflow],
+)  # fmt: skip
+NARROW = Decimal("1e-20")  # a part of a tail's mass that is so narrow that the density is constant
 NEGLIGIBLE = Decimal("1e-30")  # smaller masses do not matter, and would become subnormal on the way
 _HALF_LN_2PI = Decimal("0.918938533204672741780329736405617639861397473637783412817152")
 
@@ -44,10 +59,9 @@ def truncated_moments(low: float, high: float) -> tuple[float, float]:
     if (low, high) == (-inf, inf):
         return 0.0, 1.0
     sign, a, b = (1, low, high) if abs(low) < abs(high) else (-1, -high, -low)
-    with localcontext(DECIMAL):
-        unit = ln_upper_tail(a)
-        mass = 1 - ((ln_upper_tail(b) - unit).exp() if b < inf else 0)
-        if mass < Decimal("1e-20"):  # so narrow that the density is constant
+    with localcontext(_precise(a)):
+        unit, mass = _mass(a, b)
+        if mass < NARROW:
             return low / 2 + high / 2, (b - a) / sqrt(12)
         density = [
             (-(Decimal(x) ** 2) / 2 - _HALF_LN_2PI - unit).exp() / mass if x < inf else Decimal(0) for x in (a, b)
@@ -55,3 +69,30 @@ def truncated_moments(low: float, high: float) -> tuple[float, float]:
         mean = density[0] - density[1]
         square = 1 + Decimal(a) * density[0] - (Decimal(b) * density[1] if b < inf else 0)
         return sign * float(mean), float(max(square - mean * mean, Decimal(0)).sqrt())
+
+
+def truncated_peak(low: float, high: float) -> tuple[float, float]:
+    """The point at which the density of a standard normal cut at low and high is largest, and the density there."""
+    if (low, high) == (-inf, inf):
+        return 0.0, 1 / sqrt(2 * pi)
+    peak = min(max(low, 0.0), high)
+    a, b = (low, high) if abs(low) < abs(high) else (-high, -low)
+    with localcontext(_precise(a)):
+        unit, mass = _mass(a, b)
+        if mass < NARROW:
+            return peak, 1 / (high - low)
+        return peak, float((-(Decimal(peak) ** 2) / 2 - _HALF_LN_2PI - unit).exp() / mass)
+
+
+def _precise(a: float) -> Context:
+    """A context in which a tail that begins at `a` is so exact that its variance, about 1 / a^2, is not lost beside
+    a^2, nor the logarithms of its density and its mass, about a^2 / 2, beside each other."""
+    context = DECIMAL.copy()
+    context.prec += 6 * max(0, Decimal(a).adjusted())
+    return context
+
+
+def _mass(a: float, b: float) -> tuple[Decimal, Decimal]:
+    """The logarithm of the mass above a, and the part of that mass which lies below b."""
+    unit = ln_upper_tail(a)
+    return unit, 1 - (ln_upper_tail(b) - unit).exp() if b < inf else Decimal(1)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from numbers import Real
 from typing import Any
 
 from .dtypes import DTYPES
@@ -20,12 +19,13 @@ def int_to_json(number: int) -> int | str:
 
 
 def to_json(value: Any) -> Any:
+    """A parameter of a Table, which is a Python number or a str, as JSON can hold it."""
     if isinstance(value, str):
         return value
-    if isinstance(value, Real):
-        number = float(value)
-        return number if math.isfinite(number) else repr(number)
-    return [complex(value).real, complex(value).imag]
+    if isinstance(value, complex):
+        return [value.real, value.imag]
+    number = float(value)
+    return number if math.isfinite(number) else repr(number)
 
 
 _RECIPE_TYPES: dict[str, tuple[type, ...]] = {

@@ -8,7 +8,7 @@ LeCun, Bottou, Orr and Mueller (1998), "Efficient backprop", section 4.6.
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from math import isnan, sqrt
-from numbers import Complex, Integral, Real
+from numbers import Integral, Real
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypedDict, get_args
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import kernels
 from .distributions import Constant, Distribution, Normal, RandomConstant, TruncatedNormal, Uniform, UniformRange
-from .validation import check_number, shown
+from .validation import PLAIN_TYPES, check_number, plain, shown
 
 __all__ = ["RULES", "SQRT_2", "Fans", "InitName", "Kind", "Mode", "Parameters", "Rule", "resolve_rule"]
 
@@ -83,8 +83,11 @@ class Rule(NamedTuple):
     uses_fans: bool = False
 
     def complete(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The given parameters, and defaults for those that are not given."""
+        """The given parameters as Python's own numbers and texts, and defaults for those that are not given."""
         complete = {**self.defaults, **given}
+        for name, value in given.items():
+            if type(value) not in PLAIN_TYPES:
+                complete[name] = plain(value)
         if len(complete) > len(self.defaults):
             unknown = next(name for name in given if name not in self.defaults)
             known = f"takes {', '.join(self.defaults)}" if self.defaults else "takes no parameters"
@@ -97,7 +100,7 @@ class Rule(NamedTuple):
 
     def drawn(self, fans: tuple[int, int] | None, is_complex: bool, complete: Mapping[str, Any]) -> Distribution:
         """The distribution of completed parameters and, for a rule that uses them, of fans."""
-        if self.name == "constant":  # not cached, since -0.0 equals 0.0
+        if self.name == "constant":  # the one rule for which the sign of a zero counts, and it is not cached
             return self.distribution(**complete)
         used = (*fans, is_complex) if self.uses_fans and fans else None
         try:
@@ -106,7 +109,7 @@ class Rule(NamedTuple):
             return _cached.__wrapped__(self.name, used, *complete.values())
 
 
-# Types tell True from 1. The sign of a zero, which the cache does not see, changes no value.
+# Types tell True from 1. The sign of a zero, which the cache does not see, is dropped by check_number.
 @lru_cache(maxsize=1024, typed=True)
 def _cached(name: str, fans: tuple[int, int, bool] | None, *parameters: Any) -> Distribution:
     arguments = (Fans(*fans), *parameters) if fans else parameters
@@ -167,14 +170,13 @@ def _truncated_normal(mean: float, std: float, low: float, high: float) -> Distr
     if not low < high:
         raise ValueError(f"low must be less than high, got low={low!r} and high={high!r}")
     middle = check_number("mean", mean, negative=True)
-    return TruncatedNormal(middle, check_number("std", std), float(low), float(high))
+    return TruncatedNormal(middle, check_number("std", std), float(low) or 0.0, float(high) or 0.0)
 
 
 def _constant(value: complex) -> Distribution:
-    if isinstance(value, Complex) and not isinstance(value, Real):
-        number = complex(value)
-        return Constant(complex(*(check_number("value", x, negative=True) for x in (number.real, number.imag))))
-    return Constant(check_number("value", value, negative=True))
+    for part in (value.real, value.imag) if isinstance(value, complex) else (value,):
+        check_number("value", part, negative=True)
+    return Constant(value if isinstance(value, complex) else float(value))  # with the sign of a zero
 
 
 def _rules() -> dict[str, Rule]:

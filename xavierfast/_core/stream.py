@@ -97,7 +97,7 @@ def _non_negative(seed: Any) -> int:
         )
     if number < 0:
         raise ValueError(f"seed must not be negative, got {shown(seed)}")
-    return number
+    return int(number)
 
 
 def _encode(value: int | tuple[int, ...] | str) -> bytes:

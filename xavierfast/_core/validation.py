@@ -7,7 +7,7 @@ wrong kind of argument, a ValueError for a wrong value, and is raised before any
 import operator
 from collections.abc import Sequence
 from math import inf, isfinite
-from numbers import Real
+from numbers import Complex, Integral, Real
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
@@ -25,12 +25,13 @@ else:
     Out = object
 
 __all__ = [
-    "MAX_AXES", "Out", "Shape", "check_count", "check_no_overlap", "check_number", "check_out", "check_padded_shape",
-    "check_shape", "check_shard", "check_threads", "dtype_of_out", "shard_range", "shown",
+    "MAX_AXES", "PLAIN_TYPES", "Out", "Shape", "check_count", "check_no_overlap", "check_number", "check_out",
+    "check_padded_shape", "check_shape", "check_shard", "check_threads", "dtype_of_out", "plain", "shard_range", "shown",
 ]  # fmt: skip
 
 MAX_AXES = 64  # as in NumPy
 MAX_SIZE = 1 << 63
+PLAIN_TYPES = frozenset({float, int, str, complex, bool, type(None), np.bool_})
 
 Shape = SupportsIndex | Sequence[SupportsIndex]
 
@@ -42,6 +43,24 @@ def shown(value: object) -> str:
     except Exception:  # of a foreign type; also for ints of too many digits and lists that are nested too deep
         text = ""
     return text if text and len(text) <= 100 and "\n" not in text else f"an object of type {type(value).__name__}"
+
+
+def plain(value: Any) -> Any:
+    """A number or a text of any type as a Python int, float, complex or str; everything else as it is.
+
+    Equal values of these types are written alike, so that what a Table reports and saves can be read again. A bool is
+    left for the checks, which refuse it.
+    """
+    if type(value) in PLAIN_TYPES:
+        return value
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, Integral):
+        return int(value)
+    try:
+        return float(value) if isinstance(value, Real) else complex(value) if isinstance(value, Complex) else value
+    except OverflowError:  # a fraction that is too large for a float
+        return value
 
 
 def _is_torch(value: object) -> bool:
@@ -58,7 +77,7 @@ def check_shape(shape: Any) -> tuple[int, ...]:
             return shape
     try:
         sizes: tuple[Any, ...] = tuple(shape) if hasattr(shape, "__iter__") and not isinstance(shape, str) else (shape,)
-        checked = tuple(operator.index(size) for size in sizes)
+        checked = tuple(int(operator.index(size)) for size in sizes)
     except TypeError:
         way = ": pass an array to fill as out=" if isinstance(shape, np.ndarray) else ""
         way = ": use the functions of xavierfast.torch" if _is_torch(shape) else way
@@ -94,7 +113,7 @@ def check_count(name: str, value: Any) -> int:
         raise ValueError(f"{name} must be at least 1, got {shown(value)}")
     if number >= 1 << 63:
         raise ValueError(f"{name} must be less than 2**63, got {shown(value)}")
-    return number
+    return int(number)
 
 
 def check_shard(k: Any, n: Any) -> tuple[int, int]:
@@ -123,9 +142,10 @@ def check_threads(threads: int | None) -> int:
 
 
 def check_number(name: str, value: object, *, negative: bool = False) -> float:
-    """The value as a finite float, >= 0 unless `negative` values are allowed."""
+    """The value as a finite float, >= 0 unless `negative` values are allowed. A zero loses its sign: caches, in which
+    0.0 and -0.0 are one key, must not decide which of them is used."""
     if type(value) is float and 0 <= value < inf:
-        return value
+        return value or 0.0
     if not isinstance(value, Real) or isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be a number, got {shown(value)}")
     try:
@@ -134,7 +154,7 @@ def check_number(name: str, value: object, *, negative: bool = False) -> float:
         number = inf
     if not isfinite(number) or (number < 0 and not negative):
         raise ValueError(f"{name} must be finite{'' if negative else ' and >= 0'}, got {shown(value)}")
-    return number
+    return number or 0.0
 
 
 def dtype_of_out(out: Any) -> Any:
