@@ -26,7 +26,8 @@ else:
 
 __all__ = [
     "MAX_AXES", "PLAIN_TYPES", "Out", "Shape", "check_count", "check_no_overlap", "check_number", "check_out",
-    "check_padded_shape", "check_shape", "check_shard", "check_threads", "dtype_of_out", "plain", "shard_range", "shown",
+    "check_padded_shape", "check_shape", "check_shard", "check_threads", "dtype_of_out", "plain", "shard_range",
+    "shown",
 ]  # fmt: skip
 
 MAX_AXES = 64  # as in NumPy
