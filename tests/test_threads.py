@@ -8,6 +8,7 @@ import sys
 import sysconfig
 import threading
 import time
+from collections import deque
 
 import numpy as np
 import pytest
@@ -352,19 +353,20 @@ def test_flush_to_zero_changes_no_bit():
 
 def test_a_signals_handler_fills_while_a_helper_is_started():
     run("""
-        import faulthandler, signal, threading
+        import faulthandler, signal
         import numpy as np
         import xavierfast as xf
+        from xavierfast._core import threads
         faulthandler.dump_traceback_later(60, exit=True)
-        start, found, signals = threading.Thread.start, [], [signal.SIGUSR1]
+        start, found, signals = threads.start_new_thread, [], [signal.SIGUSR1]
         signal.signal(signal.SIGUSR1, lambda *_: found.append(xf.uniform((1000, 1000), seed=1, threads=3)))
 
-        def start_and_signal(thread):
+        def start_and_signal(*arguments):
             if signals:
                 signal.raise_signal(signals.pop())
-            start(thread)
+            start(*arguments)
 
-        threading.Thread.start = start_and_signal
+        threads.start_new_thread = start_and_signal
         found.append(xf.uniform((1000, 1000), seed=1, threads=3))
         assert len(found) == 2 and (found[0] == found[1]).all()
     """)
@@ -372,10 +374,9 @@ def test_a_signals_handler_fills_while_a_helper_is_started():
 
 def test_no_more_helpers_than_pieces():
     run("""
-        import threading
-        from xavierfast._core.threads import parallel_for
-        parallel_for(1000, 256, 256, 10**9, lambda begin, end: None)
-        assert threading.active_count() <= 4
+        from xavierfast._core import threads
+        threads.parallel_for(1000, 256, 256, 10**9, lambda begin, end: None)
+        assert len(threads._helpers) == 3
     """)
 
 
@@ -428,20 +429,20 @@ def test_default_threads(monkeypatch):
 
 def test_helpers_are_as_few_as_asked_for():
     out = run("""
-        import threading
         import xavierfast as xf
+        from xavierfast._core import threads as pool
         for threads in (1, 3, 2, 4):
             xf.normal((1200, 1000), seed=1, threads=threads)
-            print(threading.active_count())
+            print(len(pool._helpers))
     """)
-    assert out.split() == ["1", "3", "3", "4"]
+    assert out.split() == ["0", "2", "2", "3"]
 
 
 def test_helpers_do_work():
     names = set()
 
     def work(begin, end):
-        names.add(threading.current_thread().name)
+        names.add(threading.get_ident())
         time.sleep(0.01)
 
     parallel_for(200 * 256, 256, 256, 3, work)
@@ -451,9 +452,9 @@ def test_helpers_do_work():
 def test_as_many_threads_as_anybody_asks_for_are_bounded(monkeypatch):
     started = []
     monkeypatch.setattr(threads_module, "MAX_HELPERS", 5)
-    monkeypatch.setattr(threads_module, "_helpers", 0)
-    monkeypatch.setattr(threads_module, "_tasks", threads_module.SimpleQueue())
-    monkeypatch.setattr(threads_module.threading.Thread, "start", lambda self: started.append(self))
+    monkeypatch.setattr(threads_module, "_helpers", {})
+    monkeypatch.setattr(threads_module, "_tasks", deque())
+    monkeypatch.setattr(threads_module, "start_new_thread", lambda *arguments: started.append(arguments))
     expected = xf.uniform(1 << 20, seed=0, threads=1)
     same_bits(xf.uniform(1 << 20, seed=0, threads=10**6), expected)
     assert len(started) == 5
@@ -462,22 +463,28 @@ def test_as_many_threads_as_anybody_asks_for_are_bounded(monkeypatch):
 def test_a_helper_that_an_exception_ends_is_replaced():
     """As ``PyThreadState_SetAsyncExc`` ends threads."""
     out = run("""
-        import ctypes, threading, time
+        import ctypes, sys, threading, time
         import numpy as np
         import xavierfast as xf
-        expected = xf.uniform(1 << 20, seed=0, threads=3)
+        from xavierfast._core import threads
+        expected, ended = xf.uniform(1 << 20, seed=0, threads=3), 0
         for _ in range(5):
-            for thread in threading.enumerate():
-                if thread.name.startswith("xavierfast"):
-                    ident, error = ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit)
-                    ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, error)
+            while len(sys._current_frames()) < 3:  # a helper has no frame until it first has the GIL
+                time.sleep(0.001)
+            before = dict(threads._helpers)
+            for ident in sys._current_frames().keys() - {threading.get_ident()}:
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(SystemExit))
             deadline = time.monotonic() + 20
-            while threading.active_count() > 1 and time.monotonic() < deadline:
-                xf.uniform(1 << 20, seed=0, threads=3)  # wakes the helpers, which then see the exception
+            while before.items() & threads._helpers.items() and time.monotonic() < deadline:
+                try:  # wakes the helpers, which then see the exception
+                    xf.uniform(1 << 20, seed=0, threads=3)
+                except SystemExit:
+                    ended += 1
             assert np.array_equal(xf.uniform(1 << 20, seed=0, threads=3), expected)
-        print(threading.active_count())
+            assert before.items().isdisjoint(threads._helpers.items())
+        print(len(threads._helpers))
     """)
-    assert out.split() == ["3"]
+    assert out.split() == ["2"]
 
 
 @pytest.mark.parametrize("first", ["normal", "truncated_normal"])

@@ -35,6 +35,7 @@ import numpy as np
 
 import xavierfast as xf
 from xavierfast import files
+from xavierfast._core import threads as core_threads
 
 # Seconds after which something hangs: a busy machine may take some for what takes a tenth of one.
 HANG = 60
@@ -116,7 +117,7 @@ def forks(rounds: int, seed: int) -> str:
             begun.set()
 
     def helpers() -> int:
-        return sum(thread.name.startswith("xavierfast-") for thread in threading.enumerate())
+        return len(core_threads._helpers)
 
     stop, kinds = threading.Event(), Counter()
     fillers = [threading.Thread(target=keep_filling) for _ in range(2)]
@@ -124,7 +125,7 @@ def forks(rounds: int, seed: int) -> str:
         filler.start()
     begun.wait()
     right(3)
-    pool = helpers()
+    before = helpers()
     signal.signal(signal.SIGALRM, fork)
     for k in range(rounds):
         rng = random.Random(f"{seed} fork {k}")
@@ -148,7 +149,7 @@ def forks(rounds: int, seed: int) -> str:
         while children:
             code = os.waitstatus_to_exitcode(os.waitpid(children.pop(), 0)[1])
             check(code == 0, where, f"exit code {code} of the child: 3 are wrong bits, -14 is a hang")
-    check(helpers() == pool > 0, "fork", f"of {pool} helpers {helpers()} are left")
+    check(helpers() == before > 0, "fork", f"of {before} helpers {helpers()} are left")
     stop.set()
     for filler in fillers:
         filler.join()

@@ -1,4 +1,4 @@
-"""Work shared out to threads: pieces of a range, taken from one counter by the caller's thread and by helpers.
+"""Work shared out to threads: pieces of a range, which the caller's thread and helpers take in turn.
 
 The helpers are a small pool of daemon threads that is made on first use. Each thread sizes its pieces to take about
 10 ms, and smaller ones near the end: the GIL is needed once per piece, Ctrl-C is answered within one piece, and a
@@ -6,11 +6,12 @@ thread that others slow down takes fewer pieces.
 """
 
 import os
-import threading
+from _thread import LockType, allocate_lock, start_new_thread
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from math import ceil
-from queue import SimpleQueue
 from time import perf_counter
 
 __all__ = ["Work", "default_threads", "parallel_for"]
@@ -73,99 +74,122 @@ def _read_quota(folder: str, version1: bool) -> list[int]:
 
 # ---- the pool
 
+# The interpreter's own threads and locks as they are at this import: gevent and eventlet exchange those of `threading`
+# afterwards, and a caller would wait for ever for a greenlet. Nothing else is needed, and nothing is imported later: a
+# fill in a signal's handler would find half of a module. No lock is held while anything else runs, so that a fill may
+# begin within a fill, in a handler, a finaliser or a trace function; and a child of fork finds no lock held.
+HELPER, CALLER = "helper", "caller"
+MAX_HELPERS = 1024
+_helpers: dict[int, object] = {}  # one key for each helper that runs or is being started
+_tasks: deque["_Task"] = deque()
+_open: set["_Task"] = set()  # those for which a caller waits
+_bell = allocate_lock()  # rung, that is released, where a helper shall look for tasks
+_bell.acquire()
+
 
 class _Task:
-    """Work for one helper, of which the caller can take back what no helper has begun.
-
-    A Future of the standard library would do, but its import takes as long as that of this package. It must not be
-    imported later either: a signal's handler may fill while such an import runs, and would find half a module.
-    """
+    """Work for one helper, of which the caller can take back what no helper has begun."""
 
     def __init__(self, work: Callable[[], None]) -> None:
         self.work: Callable[[], None] | None = work
+        # Its one key is set once: by the helper that runs the work, or by the caller, who drops it.
+        self.owner: dict[str, str] = {}
         self.error: BaseException | None = None
-        self.ended = threading.Event()
-        # Whoever acquires it may run the work or drop it. It is reentrant: a caller that is interrupted asks again.
-        self.claim = threading.RLock()
+        self.is_ended = False
+        self.end = allocate_lock()
+        self.end.acquire()
 
     def run(self) -> None:
-        if not self.claim.acquire(blocking=False):
-            return
-        try:
-            if self.work is not None:
-                self.work()
-        except BaseException as error:
-            self.error = error
-        finally:
-            self.work = None  # it would keep a buffer alive
-            self.ended.set()
+        if self.owner.setdefault("owner", HELPER) is HELPER:
+            try:
+                if self.work is not None:
+                    self.work()
+            except BaseException as error:
+                self.error = error
+            self.close()
+
+    def close(self) -> None:
+        self.work = None  # it would keep a buffer alive
+        self.is_ended = True
+        _release(self.end)
 
     def finish(self) -> BaseException | None:
-        """Drop the work if no helper has begun it, else wait for its end; return its error."""
-        if self.claim.acquire(blocking=False):
+        """Drop the work if no helper has begun it, else wait for its end; return its error. A caller that is
+        interrupted can ask again."""
+        if self.owner.setdefault("owner", CALLER) is CALLER:
             self.work = None
         else:
-            self.ended.wait()
+            while not self.is_ended:
+                self.end.acquire()
+        _open.discard(self)
         return self.error
 
 
-# Not a ThreadPoolExecutor: if Ctrl-C arrives while one is starting a thread, it loses track of that thread, and the
-# interpreter's exit joins it for ever. These helpers are daemons: others wait for tasks, never for threads.
-MAX_HELPERS = 1024
-_tasks: SimpleQueue[_Task] = SimpleQueue()
-_helpers = 0
-_pool_lock = threading.RLock()  # reentrant: a signal's handler that runs while the pool grows may fill too
+def _release(lock: LockType) -> None:
+    with suppress(RuntimeError):  # raised for a lock that is not held
+        lock.release()
 
 
 def _drop_pool() -> None:
-    """Give a forked child a new pool: the threads stayed with the parent, and one of them may hold the lock."""
-    global _tasks, _helpers, _pool_lock
-    _tasks, _helpers, _pool_lock = SimpleQueue(), 0, threading.RLock()
+    """Give a forked child a new pool, and end the tasks that the parent's helpers have begun: the threads stayed with
+    the parent. A fill during which a handler has forked ends with an error in the child."""
+    global _helpers, _tasks, _open, _bell
+    for task in _open:
+        if not task.is_ended and task.owner.get("owner") is HELPER:
+            task.error = RuntimeError("a fill cannot be continued in a child that was forked in its middle: fill again")
+            task.close()
+    _helpers, _tasks, _open, _bell = {}, deque(), set(), allocate_lock()
+    _bell.acquire()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_drop_pool)
 
 
-def _worker(tasks: SimpleQueue[_Task]) -> None:
-    global _helpers
+def _worker(number: int, helpers: dict[int, object], tasks: deque[_Task], bell: LockType) -> None:
+    task = None
     try:
         while True:
-            tasks.get().run()
-    finally:  # an exception that another thread has sent to this one: the next fill starts a new helper
-        _helpers -= 1
+            bell.acquire()
+            while tasks:
+                try:
+                    task = tasks.popleft()
+                except IndexError:  # another helper was quicker
+                    break
+                if tasks:
+                    _release(bell)
+                task.run()
+                task = None  # whose error would keep a buffer alive
+    except BaseException as error:  # another thread has sent it to this one: the next fill starts a new helper
+        if task is not None and task.owner.get("owner") is HELPER:
+            if not task.is_ended:
+                task.error = task.error or error
+            task.close()
+    finally:
+        helpers.pop(number, None)
 
 
 def _submit(work: Callable[[], None], helpers: int, tasks: list[_Task]) -> None:
-    """Give `work` to this number of helpers, or to fewer at interpreter exit, when no thread can start; add their
-    tasks."""
-    global _helpers
+    """Give `work` to this number of helpers, or to fewer at interpreter exit and under limits, where no thread can
+    start; add their tasks."""
     helpers = min(helpers, MAX_HELPERS)
-    with _pool_lock:
+    for number in range(helpers):
+        mine = object()
         try:
-            while _helpers < helpers:
-                threading.Thread(target=_worker, args=(_tasks,), name=f"xavierfast-{_helpers}", daemon=True).start()
-                _helpers += 1
-        except RuntimeError:
-            pass
-        for _ in range(min(helpers, _helpers)):
-            tasks.append(_Task(work))
-            _tasks.put(tasks[-1])
-
-
-def _wait_all(tasks: list[_Task]) -> None:
-    """Wait for every running helper, even through KeyboardInterrupt, since it still writes to memory; then raise the
-    first error."""
-    interrupt: BaseException | None = None
-    while True:
-        try:
-            failed = [task.finish() for task in tasks]
-            break
+            if _helpers.setdefault(number, mine) is mine:
+                start_new_thread(_worker, (number, _helpers, _tasks, _bell))
         except BaseException as error:
-            interrupt = error
-    for reason in [interrupt, *failed]:
-        if reason is not None:
-            raise reason
+            if _helpers.get(number) is mine:
+                del _helpers[number]
+            if not isinstance(error, (RuntimeError, MemoryError)):
+                raise
+            break
+    for _ in range(min(helpers, len(_helpers))):
+        task = _Task(work)
+        tasks.append(task)
+        _open.add(task)
+        _tasks.append(task)
+        _release(_bell)
 
 
 def parallel_for(total: int, grain: int, first_size: int, threads: int, work: Work) -> None:
@@ -174,38 +198,53 @@ def parallel_for(total: int, grain: int, first_size: int, threads: int, work: Wo
     Each thread's first piece has `first_size` items, which is also the minimum of the later ones. An exception in any
     thread, KeyboardInterrupt included, stops all threads before it is raised; what was written until then stays.
     """
-    lock = threading.Lock()
-    begin = 0
+    # Each piece by its begin. A dict's setdefault takes only the first piece that threads propose; each thread walks
+    # over the pieces of all threads, which are a few thousand at the most.
+    pieces: dict[int, tuple[int]] = {}
+    stopped = False
 
     def take_pieces() -> None:
-        nonlocal begin
-        size = first_size
+        nonlocal stopped
+        size, first = first_size, 0
         try:
-            while True:
-                with lock:
-                    first = begin
-                    if first >= total:
-                        return
-                    piece = min(size, max(first_size, (total - first) // (2 * threads)))
-                    begin = last = min(total, first + max(grain, piece // grain * grain))
-                started = perf_counter()
-                work(first, last)
-                took = perf_counter() - started
-                if took < MIN_PIECE_SECONDS:
-                    size *= 2
-                elif took > MAX_PIECE_SECONDS:
-                    size = max(first_size, size // 2)
+            while first < total and not stopped:
+                length = min(size, max(first_size, (total - first) // (2 * threads)))
+                mine = (min(total, first + max(grain, length // grain * grain)),)
+                taken = pieces.setdefault(first, mine)
+                if taken is mine:
+                    started = perf_counter()
+                    work(first, mine[0])
+                    took = perf_counter() - started
+                    if took < MIN_PIECE_SECONDS:
+                        size *= 2
+                    elif took > MAX_PIECE_SECONDS:
+                        size = max(first_size, size // 2)
+                first = taken[0]
         except BaseException:
-            begin = total
+            stopped = True
             raise
 
     tasks: list[_Task] = []
+    reasons: list[BaseException | None] = []
     try:
         if threads > 1:
             _submit(take_pieces, min(threads, -(-total // grain)) - 1, tasks)
         take_pieces()
-    except BaseException:
-        begin = total
-        raise
-    finally:
-        _wait_all(tasks)
+    except BaseException as error:
+        stopped = True
+        reasons.append(error)
+    while True:  # even through KeyboardInterrupt, since a running helper still writes to memory
+        try:
+            reasons += [task.finish() for task in tasks]
+            break
+        except BaseException as error:
+            stopped = True
+            reasons.append(error)
+    tasks.clear()
+    try:
+        for reason in reasons:
+            if reason is not None:
+                raise reason
+    finally:  # the traceback of an error holds this frame, which must not hold the error
+        reason = None
+        reasons.clear()
