@@ -3,6 +3,10 @@
 from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
 
+from ._core.command import prepare as _prepare
+
+_prepare()  # for the command only: what follows takes a tenth of a second, in which Ctrl-C may come
+
 from . import kernels as _kernels
 
 # Python folds constants such as 2.0**-62 when it compiles a module, in whatever rounding mode another library has set.

@@ -1,13 +1,18 @@
-"""The ``xavierfast`` command: the functions of xavierfast.files, for the shell."""
+"""The ``xavierfast`` command: the functions of xavierfast.files, for the shell.
 
-from .create import create
+Each command has a module, with its options and what it prints. ``shell`` is the process (errors, signals, exit codes),
+``writing`` what the commands that write have in common, ``text`` makes names fit for a terminal.
+"""
+
+from .._core.command import Exit
+from .create import create, create_model
 from .explain import explain
 from .resume import resume, status
-from .shell import EPILOG, Exit, app, run
+from .shell import EPILOG, Command, app, execute, run
 from .show import show
 from .verify import verify
 
-__all__ = ["Exit", "app", "run"]
+__all__ = ["Exit", "app", "execute", "run"]
 
-for command in (create, resume, status, verify, show, explain):  # in the order of the help
-    app.command(epilog=EPILOG)(command)
+for command in (create, create_model, resume, status, verify, show, explain):  # in the order of the help
+    app.command(command.__name__.replace("_", "-"), cls=Command, epilog=EPILOG)(command)

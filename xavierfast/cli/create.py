@@ -1,199 +1,196 @@
-"""The command ``create``."""
+"""The commands ``create``, for one table, and ``create-model``, for all tables of a model."""
 
-import json
-import shlex
-import sys
-from collections.abc import Sequence
-from contextlib import suppress
-from time import perf_counter
 from typing import Annotated, Any
 
 import typer
 
-from .. import files
 from .._core.dtypes import DTYPES
 from .._core.rules import RULES
 from ..files import specs
 from ..table import Table
-from .options import MODEL, PART, TABLE, Json, Quiet, Sync, Threads
-from .shell import Exit, progress_bar, reporting
-from .text import printable, size, speed
+from .numbers import parse_seed
+from .options import (
+    Bound,
+    Distribution,
+    DryRun,
+    Force,
+    Gain,
+    High,
+    Json,
+    Low,
+    Mean,
+    Mode,
+    NoSync,
+    Quiet,
+    Resume,
+    Scale,
+    Seed,
+    Shard,
+    Std,
+    Threads,
+    Value,
+    check_choice,
+    parameters_of,
+)
+from .shell import reporting
+from .writing import Writing, final_name
+
+__all__ = ["create", "create_model"]
 
 
 def create(
     context: typer.Context,
-    path: Annotated[str, typer.Argument(help="The file: .npy or .bin for one table, .safetensors for any number.")],
-    shape: Annotated[str | None, typer.Argument(help="The table's shape, such as 100000000x128 or 10Mx128.")] = None,
+    path: Annotated[str, typer.Argument(metavar="PATH")],
+    shape: Annotated[str, typer.Argument(metavar="SHAPE")],
     init: Annotated[
         str,
         typer.Option(
-            help="The initialiser: xavier_uniform, he_normal, ...",
-            autocompletion=lambda: list(RULES),
-            rich_help_panel=TABLE,
+            metavar="NAME", help="xavier_uniform (the default), he_normal, ...", autocompletion=lambda: list(RULES)
         ),
     ] = "xavier_uniform",
     dtype: Annotated[
         str,
-        typer.Option(
-            help="The type of the elements: float32, bfloat16, ...",
-            autocompletion=lambda: list(DTYPES),
-            rich_help_panel=TABLE,
-        ),
+        typer.Option(metavar="NAME", help="float32 (the default), bfloat16, ...", autocompletion=lambda: list(DTYPES)),
     ] = "float32",
-    seed: Annotated[
-        int | None, typer.Option(help="The seed; by default a new random one, which the recipe records.")
-    ] = None,
-    name: Annotated[
-        str, typer.Option(help="The table's name; its values depend on it too.", rich_help_panel=TABLE)
-    ] = "",
-    param: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--param", "-p", help="A parameter of the initialiser: -p gain=1.41 -p mode=fan_in", rich_help_panel=TABLE
-        ),
-    ] = None,
+    seed: Seed = None,
+    name: Annotated[str, typer.Option(metavar="NAME", help="The table's name, on which its values depend too.")] = "",
     layout: Annotated[
-        str | None,
-        typer.Option(
-            help="One letter per axis: i for inputs, o for outputs, b for batch; such as oihw.", rich_help_panel=TABLE
-        ),
+        str | None, typer.Option(metavar="LETTERS", help="One per axis: i inputs, o outputs, b copies, ...")
     ] = None,
-    groups: Annotated[
-        int, typer.Option(help="The number of groups of a grouped convolution.", min=1, rich_help_panel=TABLE)
-    ] = 1,
-    fan_in: Annotated[
-        int | None, typer.Option(help="The fan-in to use in place of the shape's.", min=1, rich_help_panel=TABLE)
-    ] = None,
-    fan_out: Annotated[
-        int | None, typer.Option(help="The fan-out to use in place of the shape's.", min=1, rich_help_panel=TABLE)
-    ] = None,
-    spec: Annotated[
-        str | None, typer.Option(help="A .toml or .json file with names, shapes and rules.", rich_help_panel=MODEL)
-    ] = None,
-    like: Annotated[
-        str | None,
-        typer.Option(help="A .safetensors file to copy names, shapes and dtypes from.", rich_help_panel=MODEL),
-    ] = None,
-    rules: Annotated[
-        str | None,
-        typer.Option(help="For --like: a .toml or .json file that maps patterns to rules.", rich_help_panel=MODEL),
-    ] = None,
-    max_shard_size: Annotated[
-        str | None,
-        typer.Option(
-            help="Split .safetensors into files of at most this size, such as 5GB, and write an index.",
-            rich_help_panel=MODEL,
-        ),
-    ] = None,
+    groups: Annotated[int, typer.Option(metavar="N", help="Groups of a grouped convolution.", min=1)] = 1,
+    fan_in: Annotated[int | None, typer.Option(metavar="N", help="In place of the shape's fan-in.", min=1)] = None,
+    fan_out: Annotated[int | None, typer.Option(metavar="N", help="In place of the shape's fan-out.", min=1)] = None,
+    gain: Gain = None,
+    scale: Scale = None,
+    mode: Mode = None,
+    distribution: Distribution = None,
+    bound: Bound = None,
+    low: Low = None,
+    high: High = None,
+    mean: Mean = None,
+    std: Std = None,
+    value: Value = None,
     rows: Annotated[
         str | None,
-        typer.Option(help="Write only rows FIRST to before LAST, such as 0:25M.", rich_help_panel=PART),
+        typer.Option(metavar="FIRST:LAST", help="Write only these rows: 2M:5M, 2M: or :5M."),
     ] = None,
-    shard: Annotated[
-        str | None, typer.Option(help="Write only shard K of N, counted from 0, such as 0/4.", rich_help_panel=PART)
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Finish a file that the same command began.")] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace an existing file, which stays intact until the new one is done.")
-    ] = False,
-    sync: Sync = True,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the size, the free space and the estimated time; leave no file.")
-    ] = False,
+    shard: Shard = None,
+    resume: Resume = False,
+    force: Force = False,
+    no_sync: NoSync = False,
+    dry_run: DryRun = False,
     threads: Threads = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Write a table, or the tables of a model, to disk.
+    """Write one table to a file.
 
-    The file is called PATH.partial until it is complete. After a crash or a full disk, finish it with the same command
-    and --resume, or with xavierfast resume PATH.
-
-    xavierfast create items.npy 10Mx128 --dtype bfloat16 --seed 7 --name items
-
-    xavierfast create model.safetensors --spec model.toml --seed 0
+    PATH ends in .npy, .bin or .safetensors; SHAPE is, for example, 10Mx128.
     """
+    path = final_name(path)
     with reporting(path):
-        sources = [source for source in (shape, spec, like) if source is not None]
-        if len(sources) != 1:
-            raise ValueError(f"exactly one of SHAPE, --spec and --like must be given, got {len(sources)}")
-        if rules is not None and like is None:
-            raise ValueError("--rules is only for --like: a spec has its own rules")
-        tables, has_seed = _tables_to_create(context, shape, spec, like, rules)
-        max_bytes = None if max_shard_size is None else specs.parse_size(max_shard_size)
-        part: dict[str, Any] = {}
+        keywords: dict[str, Any] = {
+            "dtype": check_choice("--dtype", dtype, DTYPES), "seed": None if seed is None else parse_seed(seed),
+            "name": name, "layout": layout, "groups": groups, "fan_in": fan_in, "fan_out": fan_out,
+            **parameters_of(init, context.params),
+        }  # fmt: skip
+        table = Table(specs.parse_shape(shape), init, **keywords)  # type: ignore[arg-type]
+        part = _part(shard)
         if rows is not None:
-            part["rows"] = specs.parse_range(rows)
-        if shard is not None:
-            part["shard"] = specs.parse_fraction(shard)
-        if part and not has_seed:
-            raise ValueError("all parts of one table must have the same seed: pass --seed")
-        if part and resume:
-            raise ValueError(
-                "--resume cannot be combined with --rows or --shard: xavierfast resume completes the parts"
+            first, last = specs.parse_range(rows)
+            part["rows"] = (first, last if last is not None else table.shape[0] if table.shape else 1)
+        Writing(
+            path,
+            {name: table},
+            seed is not None,
+            part,
+            None,
+            resume,
+            force,
+            not no_sync,
+            dry_run,
+            threads,
+            quiet,
+            as_json,
+        ).run()
+
+
+def create_model(
+    context: typer.Context,
+    path: Annotated[str, typer.Argument(metavar="PATH")],
+    spec: Annotated[
+        str | None, typer.Option(metavar="FILE", help="A .toml or .json file with names, shapes and rules.")
+    ] = None,
+    like: Annotated[
+        str | None, typer.Option(metavar="FILE", help="A .safetensors file of the same names and shapes.")
+    ] = None,
+    rules: Annotated[
+        str | None, typer.Option(metavar="FILE", help="For --like: a .toml or .json file of rules.")
+    ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="For --like: one initialiser for all tensors.",
+            autocompletion=lambda: list(RULES),
+        ),
+    ] = None,
+    seed: Seed = None,
+    max_shard_size: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Split into files of at most this size: 5GB.")
+    ] = None,
+    shard: Shard = None,
+    resume: Resume = False,
+    force: Force = False,
+    no_sync: NoSync = False,
+    dry_run: DryRun = False,
+    threads: Threads = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Write all tables of a model.
+
+    PATH ends in .safetensors. Give either --spec, or --like with --rules or --init; docs/files.md shows a spec.
+
+    Example: xavierfast create-model m.safetensors --spec model.toml --seed 0
+    """
+    path = final_name(path)
+    with reporting(path):
+        if (spec is None) == (like is None):
+            raise ValueError("a model needs either --spec or --like, got " + ("none" if spec is None else "both"))
+        if like is None and (rules is not None or init is not None):
+            raise ValueError("--rules and --init are only for --like: a spec has its own rules")
+        if rules is not None and init is not None:
+            raise ValueError("--like takes --rules or --init, got both")
+        chosen = None if seed is None else parse_seed(seed)
+        if like is not None:
+            one_rule = {"*": check_choice("--init", init or "xavier_uniform", RULES)}
+            tables, has_seed = (
+                specs.like(like, one_rule if rules is None else _rules(rules), chosen),
+                chosen is not None,
             )
-        note = _note(tables)
-        if note and not (quiet or as_json):
-            with suppress(OSError):  # a note that nobody can read must not stop the creation
-                print(printable(f"xavierfast: note: {note}"), file=sys.stderr)
-        if dry_run:
-            found = files.estimate(path, tables, max_shard_size=max_bytes, force=force, sync=sync, threads=threads)
-            _print_estimate(path, found, note, as_json)
-            return
-        begin, written = perf_counter(), None
-        with progress_bar(path, quiet or as_json) as progress:
-            shared: Any = {"max_shard_size": max_bytes, "sync": sync, "threads": threads, "progress": progress}
-            if resume:
-                written = _resume(path, tables, has_seed, force, shared)
-            if written is None:
-                nbytes = files.create(path, tables, force=force, **part, **shared)
-            else:
-                nbytes = sum(table.nbytes for table in files.tables_of(path).values())
-        seconds = perf_counter() - begin
-        if as_json:
-            fields = {"path": path, "nbytes": nbytes, "written": written, "seconds": seconds, "note": note}
-            print(json.dumps(fields))
-        elif not quiet:
-            if part and not nbytes:
-                print(f"{printable(path)}: finished already, and the part is as it should be")
-                return
-            print_written(path, "part written" if part else "written", nbytes, written, seconds)
-            if part:
-                print(printable(f"when all parts are written, run xavierfast resume {shlex.quote(path)}"))
+        else:
+            fields = specs.read_spec(spec or "")
+            tables, has_seed = specs.from_spec(fields, chosen), chosen is not None or "seed" in fields
+        max_bytes = None if max_shard_size is None else specs.parse_size(max_shard_size)
+        Writing(
+            path,
+            tables,
+            has_seed,
+            _part(shard),
+            max_bytes,
+            resume,
+            force,
+            not no_sync,
+            dry_run,
+            threads,
+            quiet,
+            as_json,
+        ).run()
 
 
-def _tables_to_create(
-    context: typer.Context, shape: str | None, spec: str | None, like: str | None, rules: str | None
-) -> tuple[Table | dict[str, Table], bool]:
-    """The tables to create, and whether a seed was given."""
-    options = context.params
-    keywords = ["init", "dtype", "name", "layout", "groups", "fan_in", "fan_out"]
-    seed = options["seed"]
-    if shape is not None:
-        given = {name: options[name] for name in keywords}
-        return Table(specs.parse_shape(shape), seed=seed, **given, **_parameters(options["param"])), seed is not None
-    refused = [*keywords, "param"]
-    if like is not None and rules is None:
-        refused.remove("init")  # the one rule for all tensors
-    for name in refused:
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
-            raise ValueError(f"--{name.replace('_', '-')} is only for SHAPE: the rules of a model set it")
-    if like is not None:
-        return specs.like(like, _rules(rules) if rules else {"*": options["init"]}, seed), seed is not None
-    fields = specs.read_spec(spec or "")
-    return specs.from_spec(fields, seed), seed is not None or "seed" in fields
-
-
-def _note(tables: Table | dict[str, Table]) -> str | None:
-    """The first note on a table whose initialisation is probably not wanted, and the number of further notes."""
-    named = {tables.name: tables} if isinstance(tables, Table) else tables
-    notes = [(name, note) for name, table in named.items() for note in table._notes()]
-    if not notes:
-        return None
-    name, note = notes[0]
-    further = f" (further notes: {len(notes) - 1:,})" if len(notes) > 1 else ""
-    return f"{name}: {note}{further}" if name else f"{note}{further}"
+def _part(shard: str | None) -> dict[str, Any]:
+    return {} if shard is None else {"shard": specs.parse_fraction(shard)}
 
 
 def _rules(path: str) -> dict[str, Any]:
@@ -202,56 +199,3 @@ def _rules(path: str) -> dict[str, Any]:
     if not isinstance(rules, dict):
         raise ValueError(f"rules must map patterns to initialisers, got {rules!r:.80}")
     return rules
-
-
-def _parameters(pairs: Sequence[str] | None) -> dict[str, Any]:
-    parameters: dict[str, Any] = {}
-    for pair in pairs or ():
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise ValueError(f"--param must be NAME=VALUE, got {pair!r}")
-        parameters[name] = value
-        for kind in (int, float, complex):
-            try:
-                parameters[name] = kind(value)
-                break
-            except ValueError:
-                pass
-    return parameters
-
-
-def _resume(path: str, tables: Table | dict[str, Table], has_seed: bool, force: bool, keywords: Any) -> int | None:
-    """Resume; return the bytes written, or None if there is nothing to resume and a file may be created."""
-    try:
-        return files.resume(path, tables if has_seed else None, **keywords)
-    except FileNotFoundError:
-        try:
-            finished = files.tables_of(path)
-        except FileNotFoundError:
-            return None
-    asked = {tables.name: tables} if isinstance(tables, Table) else tables
-    ignored = {} if has_seed else {"seed": None}
-    if [t.recipe | ignored for t in finished.values()] != [t.recipe | ignored for t in asked.values()]:
-        if force:
-            return None
-        raise FileExistsError(f"{path} is finished and has another recipe: pass --force to replace it")
-    return 0
-
-
-def _print_estimate(path: str, found: files.Estimate, note: str | None, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps({"path": path, **found._asdict(), "note": note}))
-    else:
-        seconds = "unknown time" if found.seconds is None else f"about {found.seconds:,.1f} s"
-        free = "unknown space" if found.free is None else size(found.free)
-        print(f"{printable(path)}: {size(found.nbytes)} needed, {free} free, {seconds}")
-    if found.free is not None and found.nbytes > found.free:
-        missing = size(found.nbytes - found.free)
-        print(f"xavierfast: not enough free space: {missing} more needed", file=sys.stderr)
-        raise typer.Exit(Exit.FAILURE)
-
-
-def print_written(path: str, done: str, nbytes: int, written: int | None, seconds: float) -> None:
-    if written is not None:
-        done = f"finished ({size(written)} were missing or wrong)"
-    print(f"{printable(path)}: {done}, {speed(nbytes, seconds)}")

@@ -1,4 +1,4 @@
-"""The commands ``resume`` and ``status``, for unfinished files."""
+"""The commands ``resume`` and ``status``, for files that have been begun."""
 
 import json
 from dataclasses import asdict
@@ -8,46 +8,58 @@ from typing import Annotated
 import typer
 
 from .. import files
-from .create import print_written
-from .options import Json, Quiet, Sync, Threads
-from .shell import Exit, progress_bar, reporting
-from .text import printable
-from .verify import print_differences
+from .._core.command import Exit
+from .differences import check_lines
+from .options import Json, NoSync, Quiet, Threads
+from .shell import progress_bar, reporting
+from .text import shown_path
+from .writing import final_name, go_on
+
+__all__ = ["resume", "status"]
+
+Begun = Annotated[str, typer.Argument(metavar="PATH")]
 
 
 def resume(
-    path: Annotated[str, typer.Argument(help="The file's final name, without .partial.")],
-    sync: Sync = True,
+    path: Begun,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write also what differs in a finished file, trained values too.")
+    ] = False,
+    no_sync: NoSync = False,
     threads: Threads = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Finish an incomplete file: recompute all of it, write the missing or wrong blocks, give it its final name."""
+    """Finish a file that was begun; check a finished one.
+
+    PATH may have the ending .partial or not. All values are recomputed, what is missing or wrong is written, and the
+    file gets its final name. In a finished file, only what is missing at its end is written: rows that differ stay,
+    since training may have changed them, and the exit code is 1.
+    """
+    path = final_name(path)
     with reporting(path):
         begin = perf_counter()
         with progress_bar(path, quiet or as_json) as progress:
-            written = files.resume(path, sync=sync, threads=threads, progress=progress)
-        nbytes = sum(table.nbytes for table in files.tables_of(path).values())
-        seconds = perf_counter() - begin
-        if as_json:
-            print(json.dumps({"path": path, "nbytes": nbytes, "written": written, "seconds": seconds}))
-        elif not quiet:
-            print_written(path, "", nbytes, written, seconds)
+            report = go_on(path, None, force, {"sync": not no_sync, "threads": threads, "progress": progress})
+        report.seconds = perf_counter() - begin
+        report.print(quiet, as_json)
 
 
 def status(
-    path: Annotated[str, typer.Argument(help="The file's final name, with or without .partial.")],
+    path: Begun,
     shards: Annotated[
-        int | None, typer.Option(help="List which of this many shards K/N are missing, in place of rows.", min=1)
+        int | None, typer.Option(metavar="N", help="List which of N shards are missing, in place of rows.", min=1)
     ] = None,
     threads: Threads = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Recompute an unfinished file and list what is missing, while other hosts may write it.
+    """List what an unfinished file lacks.
 
-    The exit code is 0 if nothing is missing, so that xavierfast resume can finish the file.
+    PATH may have the ending .partial or not. All values are recomputed, and nothing is written; other hosts may be
+    writing meanwhile. The exit code is 0 if nothing is missing, so that xavierfast resume can finish the file.
     """
+    path = final_name(path)
     with reporting(path):
         with progress_bar(path, quiet or as_json) as progress:
             found = files.status(path, shards=shards, threads=threads, progress=progress)
@@ -55,9 +67,10 @@ def status(
             print(json.dumps({"path": path, "complete": found.complete, **asdict(found)}))
         elif not quiet:
             if found.missing:
-                print(f"{printable(path)}: missing shards: {', '.join(f'{k}/{shards}' for k in found.missing)}")
-            print_differences(path, found.tensors, "are missing or wrong")
+                print(f"{shown_path(path)}: missing shards: {', '.join(f'{k}/{shards}' for k in found.missing)}")
+            for line in check_lines(path, found.tensors, "are missing or wrong"):
+                print(line)
             state = "finished" if found.finished else "unfinished"
-            print(f"{printable(path)}: {state}, {'nothing' if found.complete else 'something'} is missing")
+            print(f"{shown_path(path)}: {state}, {'nothing' if found.complete else 'something'} is missing")
         if not found.complete:
             raise typer.Exit(Exit.DIFFERENCE)

@@ -1,52 +1,91 @@
 """The command ``show``."""
 
+import io
 import json
+import os
 from collections.abc import Sequence
+from errno import EEXIST
 from math import sqrt
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Column
 from rich.table import Table as Grid
+from rich.text import Text
 
 from .. import files
 from .._core.recipe import to_json
-from .options import Json, Quiet, Sample, Tensor, Threads
+from ..files.posix import Kind, folder_of, kind_of, write_small
+from .options import Json, Path, Quiet, Sample, Tensor, Threads
 from .shell import progress_bar, reporting
-from .text import printable
+from .text import printable, shown_name
+from .writing import final_name, finished_name
+
+__all__ = ["show"]
 
 
 def show(
-    path: Annotated[str, typer.Argument(help="A .npy, .safetensors or .bin file, or the index of several.")],
+    path: Path,
     tensor: Tensor = None,
     sample: Sample = None,
-    plot: Annotated[str | None, typer.Option(help="Draw a histogram to this .png, .svg or .pdf file.")] = None,
+    plot: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Draw a histogram to a new .png, .svg or .pdf file.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Let --plot replace an existing file.")] = False,
     threads: Threads = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Measure a table: mean, standard deviation, extremes, histogram, and what its recipe predicts."""
-    with reporting(path):
+    """Measure the values of a file.
+
+    PATH is a .npy, .bin or .safetensors file, or an index of several. Mean, standard deviation, extremes and a
+    histogram are printed, and beside them what the recipe predicts.
+    """
+    with reporting(final_name(path)):
+        path = finished_name(path)
+        if plot is not None:
+            _check_plot(plot, force)
         with progress_bar(path, quiet or as_json) as progress:
             found = files.measure(path, tensor=tensor, sample=sample, threads=threads, progress=progress)
         if plot is not None:
-            from ..propagation.plots import plot_histogram
-
             if len(found) != 1:
                 raise ValueError(f"a plot shows one tensor, got {len(found)}: choose one with --tensor")
-            plot_histogram(found[0], plot)
+            _draw(found[0], plot, force)
         if as_json:
             print(json.dumps({"path": path, "tensors": [_stats_for_json(stats) for stats in found]}))
         elif not quiet:
-            console = Console(highlight=False, soft_wrap=True)
+            console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
             if not console.is_terminal:
                 console.width = 200  # a pipe has no edge to wrap at
             if len(found) == 1:
                 _print_stats(console, found[0])
             else:
                 console.print(_summary(found))
+
+
+def _check_plot(plot: str, force: bool) -> None:
+    """Check, before the work, that a plot can be made and may have this name."""
+    from ..propagation.plots import check_image_path
+
+    check_image_path(plot)
+    with folder_of(plot) as (folder, name):
+        kind = kind_of(folder, name)
+    if kind not in (Kind.NOTHING, Kind.FILE, Kind.SYMLINK):
+        raise FileExistsError(EEXIST, f"is {kind.value}, and a plot is a file", plot)
+    if kind is not Kind.NOTHING and not force:
+        state = "already exists" if kind is Kind.FILE else "already exists as a symlink"
+        raise FileExistsError(EEXIST, f"{state}; pass --force to replace it", plot)
+
+
+def _draw(stats: files.TensorStats, plot: str, force: bool) -> None:
+    """Draw into memory, and give the file its name at once: a symlink is replaced and never followed."""
+    from ..propagation.plots import plot_histogram
+
+    image = io.BytesIO()
+    plot_histogram(stats, image, os.path.splitext(plot)[1][1:])
+    with folder_of(plot) as (folder, name):
+        write_small(folder, name, image.getvalue(), force)
 
 
 def _stats_for_json(stats: files.TensorStats) -> dict[str, Any]:
@@ -63,10 +102,10 @@ def _stats_for_json(stats: files.TensorStats) -> dict[str, Any]:
 def _print_stats(console: Console, stats: files.TensorStats) -> None:
     table = stats.table
     if table is not None:
-        console.print(escape(printable(table.describe())))
+        console.print("\n".join(map(printable, table.describe().split("\n"))))
     else:
         shape = f"{stats.shape} of {stats.dtype}, {stats.nbytes:,} bytes"
-        console.print(escape(printable(f"{stats.name or 'tensor'} {shape}, no recipe")))
+        console.print(f"{shown_name(stats.name) if stats.name else 'tensor'} {printable(shape)}, no recipe")
     if not stats.count:
         console.print("measured    nothing: the tensor does not hold numbers")
         return
@@ -97,14 +136,12 @@ def _summary(found: Sequence[files.TensorStats]) -> Grid:
         mean, std, low, high = (f"{number:.4g}" for number in measured) if measured else ("",) * 4
         shape = "x".join(map(str, stats.shape))
         grid.add_row(
-            escape(printable(stats.name)),
-            shape,
-            stats.dtype,
-            f"{stats.nbytes:,}",
-            mean,
-            std,
-            expected,
-            low,
-            high,
-        )
+            _cell(stats.name), shape, printable(stats.dtype), f"{stats.nbytes:,}", mean, std, expected, low, high
+        )  # fmt: skip
     return grid
+
+
+def _cell(name: str) -> Text:
+    """A name as a cell: folded if it is plain, else cut, since the rest of it on another line could look like a row."""
+    shown = shown_name(name)
+    return Text(shown) if shown == name else Text(shown, no_wrap=True, overflow="ellipsis")

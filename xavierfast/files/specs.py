@@ -48,12 +48,18 @@ def parse_shape(text: str) -> tuple[int, ...]:
     return tuple(map(_parse_number, parts))
 
 
-def parse_range(text: str) -> tuple[int, int]:
-    """Parse a range such as 0:25000000 or 25M:50M into its first index and the index after its last."""
+def parse_range(text: str) -> tuple[int, int | None]:
+    """Parse a range such as 0:25000000, 25M:50M or 25M: into its first index and the index after its last.
+
+    Examples
+    --------
+    >>> parse_range("25M:50M"), parse_range(":5M"), parse_range("2M:")
+    ((25000000, 50000000), (0, 5000000), (2000000, None))
+    """
     first, colon, last = text.partition(":")
     if not colon:
-        raise ValueError(f"a range must be given as FIRST:LAST, got {text!r}")
-    return _parse_number(first), _parse_number(last)
+        raise ValueError(f"a range must be given as FIRST:LAST, FIRST: or :LAST, got {text!r:.80}")
+    return _parse_number(first) if first.strip() else 0, _parse_number(last) if last.strip() else None
 
 
 def parse_fraction(text: str) -> tuple[int, int]:

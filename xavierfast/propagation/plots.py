@@ -1,9 +1,10 @@
 """Plots, which need the extra ``plot``."""
 
 import os
+import warnings
 from collections.abc import Mapping
 from math import inf, nan
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
 
 __all__ = ["plot_histogram"]
+
+# The characters of a tensor's name in a title.
+MAX_TITLE = 80
 
 
 def new_figure(**keywords: Any) -> Any:
@@ -24,15 +28,17 @@ def new_figure(**keywords: Any) -> Any:
     return Figure(**keywords)
 
 
-def plot_histogram(stats: "TensorStats", path: str | os.PathLike[str]) -> None:
+def plot_histogram(stats: "TensorStats", path: str | os.PathLike[str] | BinaryIO, format: str | None = None) -> None:
     """Draw the measured histogram of a tensor in a file against the density that the tensor's recipe asks for.
 
     Parameters
     ----------
     stats : TensorStats
         The measurements of one tensor by :func:`xavierfast.files.measure`.
-    path : str or path
-        The image to write; its ending gives the format: .png, .svg, .pdf.
+    path : str, path or binary file
+        The image to write.
+    format : str, optional
+        "png", "svg" or "pdf"; by default, the path's ending says it.
 
     Raises
     ------
@@ -63,9 +69,16 @@ def plot_histogram(stats: "TensorStats", path: str | os.PathLike[str]) -> None:
         ideal = stats.table.density(x)
         if ideal is not None:
             axes.plot(x, ideal, color="black", label=f"{stats.table.init}, std {stats.table.std:.4g}")
-    axes.set(title=f"{stats.name or 'table'} {stats.shape} {stats.dtype}", xlabel="weight", ylabel="density")
+    axes.set(xlabel="weight", ylabel="density")
     axes.legend()
-    figure.savefig(path)
+    # The name may come from an untrusted file: it is not parsed as mathematics, and characters that no font has are
+    # drawn as boxes, not named in warnings, which would print them.
+    name = stats.name if len(stats.name) <= MAX_TITLE else f"{stats.name[:MAX_TITLE]}..."
+    name = name if name.isprintable() else repr(name)
+    axes.set_title(f"{name or 'table'} {stats.shape} {stats.dtype}", parse_math=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ ")
+        figure.savefig(path, format=format)
 
 
 def check_image_path(path: Any) -> None:
