@@ -220,8 +220,9 @@ CHART = {
     "normal, bfloat16": "normal, bfloat16, 256 MiB warm, 1 thread",
 }
 # Of the palette of Okabe and Ito, which people with any kind of colour vision tell apart; bars also have names.
-COLOURS = {"xavierfast": "#0072b2", "peer": "#e69f00"}
 INK = {"light": "#1f2328", "dark": "#e6e6e6"}
+BLUE = {"light": "#0072b2", "dark": "#56b4e9"}
+ORANGE = "#e69f00"
 
 
 def chart(theme: str) -> str:
@@ -238,7 +239,7 @@ def chart(theme: str) -> str:
         named |= {PEERS[who.split()[0]]: row for who, row in rows.items() if who.split()[0] in PEERS and _draws(who)}
         for name, row in sorted(named.items(), key=lambda item: item[1]["best"]):
             length = max(1.0, (width - left - 60) * rate(row) / fastest)
-            colour = COLOURS["xavierfast" if name == "xavierfast" else "peer"]
+            colour = BLUE[theme] if name == "xavierfast" else ORANGE
             parts.append(f'<text x="{left - 6}" y="{y + 11}" text-anchor="end">{name}</text>')
             parts.append(f'<rect x="{left}" y="{y}" width="{length:.1f}" height="{bar}" rx="1.5" fill="{colour}"/>')
             parts.append(f'<text x="{left + length + 5:.1f}" y="{y + 11}">{number(rate(row))}</text>')

@@ -1,16 +1,13 @@
 """The documentation: ``sphinx-build -W docs docs/_build`` with the extra ``docs``, which brings the frameworks too."""
 
 import os
-import tomllib
 from importlib import import_module
 from importlib.metadata import version as installed
-from pathlib import Path
 
+from sphinx.ext import autosummary
 from sphinx.util.docutils import SphinxDirective
 
 os.environ.setdefault("KERAS_BACKEND", "jax")  # the pages show signatures of xavierfast.keras, on any backend
-
-PROJECT = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 project = "xavierfast"
 author = "xavierfast developers"
@@ -24,17 +21,13 @@ html_title = "xavierfast"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_show_sphinx = False
-html_theme_options = {
-    "source_repository": PROJECT["urls"]["Source"],
-    "source_branch": "main",
-    "source_directory": "docs",
-}
 
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
+autosummary.WELL_KNOWN_ABBREVIATIONS += ("eq.",)  # after which a summary goes on
 suppress_warnings = ["myst.xref_missing"]  # links to files of the repository
 
 
