@@ -3,6 +3,7 @@
 import datetime
 import importlib
 import os
+import platform
 from importlib.metadata import PackageNotFoundError, version
 
 import cpuinfo
@@ -58,21 +59,32 @@ def warm(size, dtype=np.float32):
 
 
 def machine():
+    """The machine as Linux describes it in /proc/cpuinfo and lscpu, and the versions of what is compared."""
+
     def installed(name):
         try:
-            return f"{name} {version(name)}"
+            return version(name)
         except PackageNotFoundError:
-            return f"{name} -"
+            return None
 
     cpu = cpuinfo.get_cpu_info()
-    brand = (
-        f"{cpu.get('brand_raw', cpu.get('arch_string_raw'))}, model {cpu.get('model')} stepping {cpu.get('stepping')}"
-    )
-    peers = ", ".join(map(installed, ("numpy", "torch", "jax", "mkl", "safetensors")))
-    return (
-        f"{brand}, {default_threads()} CPUs; xavierfast {xf.__version__}, level {xf.level}; {peers}; "
-        f"{datetime.date.today()}"
-    )
+    brand = cpu.get("brand_raw", cpu.get("arch_string_raw"))
+    numbers = ", ".join(f"{key} {cpu[key]}" for key in ("family", "model", "stepping") if key in cpu)
+    packages = {
+        name: installed(name) for name in ("numpy", "torch", "jax", "keras", "mkl", "safetensors", "dask", "zarr")
+    }
+    return {
+        "cpu": f"{brand} ({numbers})" if numbers else brand,
+        "cpus": default_threads(),
+        "system": platform.system(),
+        "level": xf.level,
+        "packages": {"xavierfast": xf.__version__} | {name: found for name, found in packages.items() if found},
+        "date": str(datetime.date.today()),
+    }
+
+
+def pytest_benchmark_update_machine_info(config, machine_info):
+    machine_info["xavierfast"] = machine()
 
 
 def pytest_terminal_summary(terminalreporter, config):
@@ -81,7 +93,9 @@ def pytest_terminal_summary(terminalreporter, config):
     if not rows:
         return
     write = terminalreporter.write_line
-    write(f"\n{machine()}")
+    here = machine()
+    packages = ", ".join(f"{name} {found}" for name, found in here["packages"].items())
+    write(f"\n{here['cpu']}, {here['cpus']} CPUs, {here['system']}, level {here['level']}; {packages}; {here['date']}")
     write("GB/s and 10^9 elements, or 10^6 rows, a second of the fastest round; GB/s of the median; against NumPy's.")
     for group in dict.fromkeys(bench.group for bench in rows):
         write(f"\n{group}")

@@ -18,6 +18,7 @@ from support import need
 
 import xavierfast as xf
 from xavierfast import files
+from xavierfast._core.extras import how_to_install
 from xavierfast.files import specs
 
 COMMAND = [sys.executable, "-P", "-m", "xavierfast"]
@@ -526,7 +527,7 @@ def test_without_the_extra_it_says_what_to_install(folder):
         env=os.environ | {"PYTHONPATH": str(folder)},
     )  # fmt: skip
     assert done.returncode == 2
-    assert done.stderr == "xavierfast: the command needs typer: pip install 'xavierfast[cli]'\n"
+    assert done.stderr == f"xavierfast: the command needs typer: {how_to_install('cli')}\n"
 
 
 def test_the_core_imports_none_of_it():

@@ -17,6 +17,7 @@ from support import missing, same_bits
 
 import xavierfast as xf
 from xavierfast import files
+from xavierfast._core.extras import how_to_install
 
 try:
     import dask
@@ -703,4 +704,4 @@ def test_a_failure_says_how_to_go_on(tmp_path, monkeypatch):
 def test_a_missing_package_is_one_sentence(package):
     code = f"import sys; sys.modules['{package}'] = None; import xavierfast.dask"
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
-    assert f"ImportError: xavierfast.dask needs {package}: pip install 'xavierfast[dask]'" in done.stderr
+    assert f"ImportError: xavierfast.dask needs {package}: {how_to_install('dask')}" in done.stderr

@@ -26,6 +26,7 @@ from jax.nn import initializers as theirs
 from jax.sharding import NamedSharding, PartitionSpec
 
 import xavierfast.jax as xj
+from xavierfast._core.extras import how_to_install
 from xavierfast.jax import calls, xla
 
 KEY = jax.random.key(7)
@@ -215,7 +216,7 @@ def test_missing_package():
         except ImportError as error:
             print(error)
     """)
-    assert said == "xavierfast.jax needs jax: pip install 'xavierfast[jax]'\n"
+    assert said == f"xavierfast.jax needs jax: {how_to_install('jax')}\n"
 
 
 # ---- memory

@@ -22,6 +22,7 @@ except ImportError:
     pytest.skip("keras is not installed", allow_module_level=True)
 
 import xavierfast.keras as xk
+from xavierfast._core.extras import how_to_install
 
 BACKENDS = ("jax", "torch", "tensorflow", "numpy")
 layers, theirs = keras.layers, keras.initializers
@@ -410,7 +411,7 @@ def test_missing_package():
         except ImportError as error:
             print(error)
     """)
-    assert said == "xavierfast.keras needs keras: pip install 'xavierfast[keras]'\n"
+    assert said == f"xavierfast.keras needs keras: {how_to_install('keras')}\n"
 
 
 # ---- backends

@@ -3,6 +3,7 @@
 import builtins
 import json
 import math
+import re
 import warnings
 from itertools import pairwise
 
@@ -11,6 +12,7 @@ import pytest
 from support import need
 
 import xavierfast as xf
+from xavierfast._core.extras import how_to_install
 from xavierfast.propagation import (
     ACTIVATIONS,
     SCHEMES,
@@ -582,12 +584,12 @@ def test_plots_that_cannot_be_made(matplotlib, tmp_path, without, monkeypatch):
     without("matplotlib")
     monkeypatch.setattr(explanation, "compare", lambda *_, **__: pytest.fail("it must be refused before the work"))
     for function in (lambda: report.plot(tmp_path / "a.png"), lambda: explain([5, 3], plot=tmp_path / "a.png")):
-        with pytest.raises(ImportError, match=r"^a plot needs matplotlib: pip install 'xavierfast\[plot\]'$"):
+        with pytest.raises(ImportError, match=f"^a plot needs matplotlib: {re.escape(how_to_install('plot'))}$"):
             function()
 
 
 def test_tables_without_rich(without):
     report = propagate([5, 3], "tanh")
     without("rich")
-    with pytest.raises(ImportError, match=r"^a table needs rich: pip install 'xavierfast\[cli\]'$"):
+    with pytest.raises(ImportError, match=f"^a table needs rich: {re.escape(how_to_install('cli'))}$"):
         report.table()

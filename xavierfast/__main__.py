@@ -2,6 +2,8 @@
 
 import sys
 
+from ._core.extras import how_to_install
+
 
 def main() -> None:
     try:
@@ -9,7 +11,7 @@ def main() -> None:
     except ImportError as error:
         if error.name not in ("typer", "rich"):
             raise
-        print(f"xavierfast: the command needs {error.name}: pip install 'xavierfast[cli]'", file=sys.stderr)
+        print(f"xavierfast: the command needs {error.name}: {how_to_install('cli')}", file=sys.stderr)
         sys.exit(2)
     run()
 

@@ -39,6 +39,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ._core.extras import how_to_install
 from ._core.fill import Array
 from ._core.threads import default_threads
 from ._core.validation import check_count
@@ -62,9 +63,7 @@ try:
     from zarr.storage import FsspecStore, LocalStore, MemoryStore, StorePath
     from zarr.storage._common import make_store_path
 except ModuleNotFoundError as error:
-    raise ImportError(
-        f"xavierfast.dask needs {str(error.name).split('.')[0]}: pip install 'xavierfast[dask]'"
-    ) from None
+    raise ImportError(f"xavierfast.dask needs {str(error.name).split('.')[0]}: {how_to_install('dask')}") from None
 
 __all__ = ["create", "create_file", "from_table", "load", "verify"]
 

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from math import prod
 from typing import Any
 
+from ._core.extras import how_to_install
 from ._core.rules import InitName
 from ._core.stream import derive_key, resolve_seed
 from ._core.validation import check_shape
@@ -29,7 +30,7 @@ try:
 except ModuleNotFoundError as error:
     if error.name != "keras":  # Keras's backend is missing, which is the user's choice
         raise
-    raise ImportError("xavierfast.keras needs keras: pip install 'xavierfast[keras]'") from None
+    raise ImportError(f"xavierfast.keras needs keras: {how_to_install('keras')}") from None
 
 __all__ = [
     "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "LecunNormal", "LecunUniform", "RandomNormal",

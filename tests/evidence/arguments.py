@@ -26,7 +26,7 @@ try:
 
     from xavierfast import Table, cli, files
 except ImportError as error:
-    print(f"cannot run here: it needs {error.name}: pip install 'xavierfast[cli]'")
+    print(f"cannot run here: it needs {error.name}, of the extra 'cli'")
     sys.exit(77)
 
 SECONDS, MEMORY, FILE = 10, 1 << 30, 1 << 20

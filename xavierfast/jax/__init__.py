@@ -14,10 +14,12 @@ memory over, elsewhere it is copied to the device. Only the local shards of a sh
 fills XLA's own buffer, elsewhere a ``jax.pure_callback`` gives the same bits at the cost of a copy.
 """
 
+from .._core.extras import how_to_install
+
 try:
     import jax as _jax  # noqa: F401
 except ImportError:
-    raise ImportError("xavierfast.jax needs jax: pip install 'xavierfast[jax]'") from None
+    raise ImportError(f"xavierfast.jax needs jax: {how_to_install('jax')}") from None
 
 from jax.nn.initializers import constant, ones, zeros
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from .._core.extras import how_to_install
+
 if TYPE_CHECKING:
     from ..files import TensorStats
     from .report import Report
@@ -24,7 +26,7 @@ def new_figure(**keywords: Any) -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise ImportError("a plot needs matplotlib: pip install 'xavierfast[plot]'") from None
+        raise ImportError(f"a plot needs matplotlib: {how_to_install('plot')}") from None
     return Figure(**keywords)
 
 

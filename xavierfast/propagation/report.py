@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._core.extras import how_to_install
 from .._core.fill import Array
 from .._core.recipe import to_json
 from .plots import draw_reports
@@ -125,7 +126,7 @@ def _grid(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> 
     try:
         from rich.table import Table as Grid
     except ImportError:
-        raise ImportError("a table needs rich: pip install 'xavierfast[cli]'") from None
+        raise ImportError(f"a table needs rich: {how_to_install('cli')}") from None
     grid = Grid(title=title, box=None, title_justify="left")
     for k, column in enumerate(columns):
         grid.add_column(column.replace("_", " "), justify="right" if k else "left")
