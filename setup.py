@@ -27,8 +27,8 @@ if X86:
         if MSVC
         else {"avx2": ["-mavx2", "-mfma"], "avx512": AVX512}
     )
-# One build serves CPython 3.11 and all later versions. By the limited API, a call of (16, 16) takes 3 % longer, and fills
-# no longer. Free-threaded CPython has no limited API before 3.15.
+# One build serves CPython 3.11 and all later versions. By the limited API, a call of (16, 16) takes 3 % longer, and a
+# fill does not. Free-threaded CPython has no limited API before 3.15.
 ABI3 = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 
