@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import math
 import os
 import pty
 import re
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from support import need
 import xavierfast as xf
 from xavierfast import files
 from xavierfast._core.extras import how_to_install
+from xavierfast._core.rules import RULES
 from xavierfast.files import specs
 
 COMMAND = [sys.executable, "-P", "-m", "xavierfast"]
@@ -284,6 +287,128 @@ def test_wrong_usage(arguments, items, folder):
     before = sorted(folder.iterdir())
     assert call(*arguments, code=2)
     assert sorted(folder.iterdir()) == before
+
+
+# ---- numbers, seeds and words as people type them
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("0.02", 0.02), ("1e-3", 1e-3), ("2**-5", 2**-5), ("1/sqrt(128)", 1 / math.sqrt(128)), ("-3", -3), ("+3", 3),
+        ("1/3", 1 / 3), ("(1 + 2) * 3 - 4", 5), (" 7 ", 7), ("sqrt(2 / (784 + 256))", math.sqrt(2 / 1040)),
+        ("1_000", 1000), ("0x10", 16), ("exp(-1)", math.exp(-1)), ("log(2)", math.log(2)), ("pi/e", math.pi / math.e),
+        ("inf", math.inf), ("-inf", -math.inf), ("2**0.5", 2**0.5), ("-2**2", -4), ("1+2j", 1 + 2j),
+        ("2**1000", 2**1000),
+        ("1e308 * 10", math.inf), ("2**-2000", 0.0),
+    ],
+)  # fmt: skip
+def test_numbers(text, value):
+    from xavierfast.cli.numbers import parse_number
+
+    found = parse_number(text)
+    assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "x", "1 2", "two", "nan", "None", "True", "'a'", "[1]", "(1, 2)", "{}", "1 if 1 else 2", "1 < 2", "lambda: 0",
+     "__import__('os')", "().__class__", "sqrt", "sqrt()", "sqrt(1, 2)", "sqrt(x=1)", "sqrt(*[1])", "pow(2, 3)", "2^3",
+     "7 // 2", "7 % 2", "~1", "not 1", "1; 2", "x := 1", "1/0", "sqrt(-1)", "log(0)", "9**9**9**9", "2**1024",
+     "10.0**400", "9**99999999", "(9**300)**300", "1" * 101, "(" * 90 + "1", "-" * 5000 + "1", "\x00", "1\n2",
+     "(1+2j)**(1+2j)**9999", "\u0663 + x", "1" + "*1" * 2000],
+)  # fmt: skip
+def test_what_is_no_number(text):
+    from xavierfast.cli.numbers import parse_number
+
+    begin = time.perf_counter()
+    with pytest.raises(ValueError, match=r"^a number must be one such as .*1/sqrt\(128\), .*; got "):
+        parse_number(text)
+    assert time.perf_counter() - begin < 1  # a bound on the work, which takes less than 1 ms
+
+
+@pytest.mark.parametrize(
+    ("text", "seed"),
+    [("7", 7), ("0x10", 16), ("1,2", (1, 2)), ("1, 0x2", (1, 2)), ("5,", (5,)), ("007", 7), ("1_000", 1000),
+     (str(1 << 300), 1 << 300)],
+)  # fmt: skip
+def test_seeds(text, seed):
+    done = json.loads(call("create", "a.npy", "3x4", "--seed", text, "--json"))
+    (table,) = files.tables_of("a.npy").values()
+    assert table.seed == seed and done["seed"] == table.recipe["seed"]
+    shown = re.search(r"^  seed   (\S+)$", call("create", "b.npy", "3x4", "--seed", text), re.MULTILINE)[1]
+    call("create", "c.npy", "3x4", "--seed", shown)
+    assert files.tables_of("c.npy") == {"": table}
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1.5", "x", "1,,2", ",", "1;2", "0x", "\u0663", "1,-2", "1e3"])
+def test_what_is_no_seed(text):
+    assert "a seed must be an int >= 0 such as 7 or 0x10, or several such as 1,2" in call(
+        "create", "a.npy", "3x4", "--seed", text, code=2
+    )
+
+
+def test_a_new_seed_is_printed_and_gives_the_table_again():
+    out = call("create", "a.npy", "3x4")
+    seed = re.search(r"^  seed   (0x[0-9a-f]+) \(random; passed as --seed, it gives .*\)$", out, re.M)[1]
+    call("create", "b.npy", "3x4", "--seed", seed)
+    assert Path("a.npy").read_bytes() == Path("b.npy").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--init", "xavier_unifrom"], "--init 'xavier_unifrom' is unknown: did you mean xavier_uniform"),
+        (["--init", "he_norml"], "did you mean he_normal"),
+        (["--init", "blue"], "--init 'blue' is unknown: it must be one of xavier_uniform, "),
+        (["--dtype", "bfloat61"], "did you mean bfloat16"),
+        (["--init", "he_normal", "--mode", "fan_inn"], "did you mean fan_in? It must be one of fan_in, "),
+        (["--init", "variance_scaling", "--distribution", "nromal"], "did you mean normal"),
+        (["--gian", "2"], "No such option: --gian (Possible options: --gain"),
+        (["--init", "normal", "--gain", "2"], "normal takes --mean and --std, got --gain, which is of xavier_*"),
+        (["--init", "zeros", "--std", "2"], "--init zeros takes no parameters, got --std, which is of normal, "),
+        (["--init", "normal", "--std", "2^-5"], "--std: a number must be"),
+    ],
+)  # fmt: skip
+def test_what_is_misspelt_names_the_right_words(arguments, said):
+    assert said in call("create", "a.npy", "3x4", *arguments, code=2)
+
+
+def test_parameters_are_those_of_python():
+    values = {
+        "gain": 0.5, "scale": 2.0, "mode": "fan_out", "distribution": "normal", "bound": 0.25, "low": -1.5,
+        "high": 1.25,        "mean": -0.5, "std": 0.125, "value": 3,
+    }  # fmt: skip
+    for number, (init, rule) in enumerate(RULES.items()):
+        chosen = {name: values[name] for name in rule.defaults if not (init == "uniform" and name == "bound")}
+        options = [word for name, value in chosen.items() for word in (f"--{name}", str(value))]
+        call("create", f"{number}.npy", "3x4", "--seed", "1", "--init", init, *options)
+        assert files.tables_of(f"{number}.npy") == {"": xf.Table((3, 4), init, seed=1, **chosen)}
+    assert set(values) == set().union(*(rule.defaults for rule in RULES.values()))
+
+
+# ---- help
+
+
+@pytest.mark.parametrize("command", ["", "create", "create-model", "resume", "status", "verify", "show", "explain"])
+def test_help_fits_on_a_screen(command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = call(*command.split(), "--help").splitlines()
+    assert lines[0].startswith(f"Usage: xavierfast {command}".rstrip())
+    assert len(lines) <= 40
+    assert max(map(len, lines)) <= 80
+    options = [line for line in lines[lines.index("Options:") :] if re.match(r"  -", line)]
+    assert len(options) >= 4 and all(re.search(r"\S  +\S", line) for line in options), "an option without a word"
+
+
+def test_help_says_which_initialisers_take_a_parameter(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    text = call("create", "--help")
+    canonical = {rule.name for rule in RULES.values()}
+    for parameter in {name for rule in RULES.values() for name in rule.defaults}:
+        listed = re.search(rf"^  --{parameter} .*\(([^()]+)\)$", text, re.MULTILINE)[1].split(", ")
+        found = {name for name in canonical for entry in listed if fnmatchcase(name, entry)}
+        assert found == {name for name in canonical if parameter in RULES[name].defaults}
 
 
 # ---- errors in the words of the shell
