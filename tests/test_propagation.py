@@ -23,6 +23,7 @@ from xavierfast.propagation import (
     measure,
     network,
     parse_layers,
+    plots,
     propagate,
     suggest,
 )
@@ -277,6 +278,76 @@ def test_plots(matplotlib, tmp_path, ending):
     path = tmp_path / f"plot.{ending}"
     compare([30] * 4, "relu", ["zeros", "normal", "he_normal"]).plot(path)
     assert path.read_bytes().startswith({"png": PNG, "svg": b"<?xml", "pdf": b"%PDF"}[ending])
+
+
+@pytest.fixture
+def drawn(matplotlib, monkeypatch):
+    """Draw a comparison and return its figure, rather than a file."""
+    figures = []
+    monkeypatch.setattr(plots, "save", lambda figure, path, force: figures.append(figure))
+
+    def draw(report):
+        report.plot("never-written.png")
+        figures[-1].draw_without_rendering()  # so that the scales are final
+        return figures[-1]
+
+    return draw
+
+
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid", "relu"])
+def test_what_a_picture_shows(drawn, activation):
+    compared = explain([60] * 6, activation).comparison
+    figure = drawn(compared)
+    axes = np.reshape(figure.axes, (1 + len(compared.reports), 3))
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == list(compared.reports)
+    assert not any(ax.get_legend() for ax in figure.axes)
+    for column in axes.T:
+        assert len({ax.get_xlim() for ax in column}) == 1
+        assert len({ax.get_ylim() for ax in column[1:]}) == 1
+        assert column[-1].get_xlabel() == "layer"
+        assert all(ax.get_ylabel() for ax in column[1:])
+    for ax in axes[0]:
+        lines = ax.get_lines()[: len(compared.reports)]
+        for style in ("color", "marker"):
+            assert len({getattr(line, f"get_{style}")() for line in lines}) == len(lines)
+        assert {line.get_color() for line in lines} <= set(plots.COLORS)
+        for line, report in zip(lines, compared.reports.values(), strict=True):
+            assert len(line.get_ydata()) == 5
+            low, high = ax.get_ylim()
+            assert ((low < line.get_ydata()) & (line.get_ydata() < high)).all(), report.init
+    zeros = axes[0][1].get_lines()[0].get_ydata()
+    assert zeros[0] == axes[0][1].get_yticks()[[text.get_text() for text in axes[0][1].get_yticklabels()].index("0")]
+    for row, report in zip(axes[1:], compared.reports.values(), strict=True):
+        assert [bar.get_height() for bar in row[2].patches] == figures(report, "saturated")
+        assert all(len(ax.collections) == 5 for ax in row[:2])  # a shape for each layer
+
+
+def test_colours_differ_for_all_eyes():
+    """Machado, Oliveira and Fernandes (2009), "A physiologically-based model ...": their matrices for full severity."""
+    matrices = {
+        "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+        "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+        "normal": np.eye(3),
+    }
+    colors = np.array([[int(color[k : k + 2], 16) / 255 for k in (1, 3, 5)] for color in plots.COLORS])
+    for kind, matrix in matrices.items():
+        seen = (colors**2.2 @ np.transpose(matrix)).clip(0, 1) ** (1 / 2.2)
+        distances = np.linalg.norm(seen[:, None] - seen[None], axis=-1) + 9 * np.eye(len(seen))
+        assert distances.min() > 0.15, kind  # of sqrt(3) from black to white
+    styles = set(zip(map(str, plots.LINES), plots.MARKERS, strict=True))
+    assert len(styles) == len(plots.COLORS)  # in grey print, markers tell them apart
+
+
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid"])
+def test_shapes_are_smooth(activation):
+    """The densities of layers under Xavier have one peak, or two where they saturate, and integrate to 1."""
+    report = propagate([1000] * 6, activation, "xavier_uniform", input_std=0.25, jacobian=False)
+    for curve in (*report.activations, *report.gradients):
+        slopes = np.sign(np.diff(curve.height[curve.height > 0.05 * curve.height.max()]))
+        assert np.count_nonzero(np.diff(slopes[slopes != 0])) <= 3, activation
+        step = curve.x[1] - curve.x[0]
+        assert curve.height.sum() * step == pytest.approx(1, abs=0.02)  # some of the kernel's mass leaves at the ends
 
 
 def test_plots_of_what_is_not_there(matplotlib, tmp_path):

@@ -196,8 +196,9 @@ def _sentence(report: Report) -> str:
     else:
         verdict = _verdict(log(report.forward), log(report.backward))
         if saturates:
-            verdict = "Level, at the price of saturation: " if verdict == "Level: " else "The weights are too large: "
-        parts = [f"{verdict}{_change('the signal', 'up', report.forward, first.std, last.std)}, and "
+            is_level = verdict in ("Level", "Nearly level")
+            verdict = f"{verdict}, at the price of saturation" if is_level else "The weights are too large"
+        parts = [f"{verdict}: {_change('the signal', 'up', report.forward, first.std, last.std)}, and "
                  f"{_change('the gradient', 'down', report.backward, last.gradient, first.gradient)}"]  # fmt: skip
     if saturates:
         parts += [f"In {worst.name}, {share} of the activations are saturated: the slope there is nearly 0, so that "
@@ -206,7 +207,7 @@ def _sentence(report: Report) -> str:
         parts += [f"In {worst.name}, {share} of the activations are saturated"]
     elif not report.is_bounded and worst.saturated > 0.9 and not alike:
         parts += [f"In {worst.name}, {share} of the activations are cut off, and let no gradient through"]
-    if not alike and fewest.distinct < fewest.width:
+    if not alike and fewest.distinct < 0.9 * fewest.width:
         parts += [f"In {fewest.name}, only {fewest.distinct} of {fewest.width} neurons are distinct"]
     return ". ".join(parts) + "."
 
@@ -221,10 +222,10 @@ LEVEL, NEARLY_LEVEL = 0.05, 0.25  # logarithms of the factor of one layer
 def _verdict(up: float, down: float) -> str:
     most = max(abs(up), abs(down))
     if most < NEARLY_LEVEL:
-        return "Level: " if most < LEVEL else "Nearly level: "
+        return "Level" if most < LEVEL else "Nearly level"
     if max(up, down) < LEVEL:
-        return "The weights are too small: "
-    return "The weights are too large: " if min(up, down) > -LEVEL else "Not level: "
+        return "The weights are too small"
+    return "The weights are too large" if min(up, down) > -LEVEL else "Not level"
 
 
 def _change(what: str, way: str, factor: float, begin: float, end: float) -> str:

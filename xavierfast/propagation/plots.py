@@ -130,7 +130,7 @@ def save(figure: Any, path: str | os.PathLike[str], force: bool) -> None:
     image = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Glyph \d+ ")  # for characters that no font has, as above
-        figure.savefig(image, format=os.path.splitext(base)[1][1:].lower(), dpi=100)
+        figure.savefig(image, format=os.path.splitext(base)[1][1:].lower(), dpi=120)
     temporary = os.path.join(folder, f".{base}.{secrets.token_hex(8)}") if force else name
     with open(temporary, "xb") as file:
         file.write(image.getvalue())
@@ -140,8 +140,8 @@ def save(figure: Any, path: str | os.PathLike[str], force: bool) -> None:
 
 # ---- the effect of initialisations
 
-# Okabe and Ito (2008), "Color Universal Design", without yellow, which is too pale for lines on white, and a grey.
-COLORS = ("#000000", "#E69F00", "#56B4E9", "#D55E00", "#777777", "#0072B2", "#009E73", "#CC79A7")
+# Okabe and Ito (2008), "Color Universal Design", without yellow, which is too pale for lines on white, but with a grey.
+COLORS = ("#000000", "#E69F00", "#56B4E9", "#D55E00", "#555555", "#0072B2", "#009E73", "#CC79A7")
 LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), "-", (0, (6, 2)), (0, (1, 1)))
 MARKERS = "xosv^D*P"
 MOST_SHAPES = 8  # the layers of a deep network whose distributions are drawn
@@ -185,7 +185,7 @@ def draw_reports(reports: Mapping[str, "Report"], path: str | os.PathLike[str], 
     check_image(path, force)
     depth = max(len(report.layers) for report in reports.values())
     is_bounded = all(report.is_bounded for report in reports.values())
-    figure = new_figure(figsize=(10, 4 + 1.5 * len(reports)), layout="constrained")
+    figure = new_figure(figsize=(8.5, 3.9 + 1.3 * len(reports)), layout="constrained")
     axes = figure.subplots(1 + len(reports), 3, sharex="col", height_ratios=[2] + [1] * len(reports))
     layers = [layer for report in reports.values() for layer in report.layers]
     top = {
@@ -200,7 +200,7 @@ def draw_reports(reports: Mapping[str, "Report"], path: str | os.PathLike[str], 
             style = {"color": COLORS[k % 8], "linestyle": LINES[k % 8], "marker": MARKERS[k % 8], "markersize": 5}
             ax.plot(range(1, len(places) + 1), places, markevery=max(1, depth // 20), **style)
         scales[what].label(ax)
-        ax.set_title(title, fontsize="medium")
+        ax.set_title(title, fontsize=9)
     for k, (label, report) in enumerate(reports.items()):
         left, middle, right = axes[k + 1]
         _draw_shapes(left, report.activations, COLORS[k % 8], None if report.is_bounded else scales["std"])
@@ -212,7 +212,7 @@ def draw_reports(reports: Mapping[str, "Report"], path: str | os.PathLike[str], 
         left.set_ylabel("activations" if report.is_bounded else "|activations|", fontsize="small")
         middle.set_ylabel("|gradients|", fontsize="small")
         right.set_ylabel("saturated", fontsize="small")
-        left.set_title(printable(label), fontsize="medium", fontweight="bold", loc="left", parse_math=False)
+        left.set_title(printable(label), fontsize=9, fontweight="bold", loc="left", parse_math=False)
     if is_bounded:
         ends = [x for report in reports.values() for curve in report.activations for x in curve.x[[0, -1]]]
         margin = 0.06 * (max(ends) - min(ends)) or 1.0
