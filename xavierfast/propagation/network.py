@@ -219,8 +219,8 @@ def make_inputs(inputs: Any, input_std: Any, batch: Any, widths: tuple[int, ...]
     memory = physical_memory()
     if needed > memory:
         raise MemoryError(
-            f"a network must fit into memory, got one that needs about {needed / 1e9:,.3g} GB with {count:,} inputs, "
-            f"and {memory / 1e9:,.3g} GB of memory: give fewer or narrower layers, or fewer inputs"
+            f"a network must fit into memory, got one that needs about {needed / 1e9:,.0f} GB with {count:,} inputs, "
+            f"and {memory / 1e9:,.0f} GB of memory: give fewer or narrower layers, or fewer inputs"
         )
     return Table((count, widths[0]), "normal", seed=seed, name="inputs", std=std).read() if x is None else x
 
