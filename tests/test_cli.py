@@ -581,10 +581,53 @@ def test_show_draws(init, ending, folder):
 def test_explain(folder):
     need("matplotlib")
     out = call("explain", "--layers", "50x3", "--activation", "tanh", "--plot", "why.png")
-    assert "zeros: all neurons of a layer are alike" in out
+    assert "zeros: All neurons of a layer are alike" in out
+    assert max(map(len, out.splitlines())) <= 80
     assert (folder / "why.png").read_bytes()[:4] == b"\x89PNG"
-    assert "activation" in call("explain", "--activation", "none", code=2)
+    error = call("explain", "--layers", "5x2", "--plot", "why.png", code=3)
+    assert error == "xavierfast: why.png: already exists; pass --force to replace it\n"
+    call("explain", "--layers", "5x2", "--plot", "why.png", "--force")
+    assert "--activation 'none' is unknown" in call("explain", "--activation", "none", code=2)
     assert "layers" in call("explain", "--layers", "0y3", code=2)
+
+
+def test_explain_schemes():
+    inits = ["zeros", "normal(std=1/sqrt(64))", " he_uniform ( gain = 2, mode=fan_out ) ", "zeros()", "old_heuristic"]
+    options = [word for init in inits for word in ("--init", init)]
+    found = json.loads(call("explain", "--layers", "8x3", "--input-std", "1/4", "--seed", "0x10", "--json", *options))
+    *asked, suggested = [scheme["scheme"] for scheme in found["schemes"]]
+    assert asked == ["zeros", "normal(std=0.125)", "he_uniform(gain=2, mode=fan_out)", "old_heuristic"]
+    assert suggested == found["suggested"]
+    assert (found["widths"], found["input_std"], found["schemes"][0]["seed"]) == ([8] * 4, 0.25, 16)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "text"),
+    [
+        ("--init", "nromal", "the scheme 'nromal' is unknown: did you mean normal?"),
+        ("--init", "", "it must be a name, or a name and parameters, such as normal(std=0.01), got ''"),
+        ("--init", "normal(std=0.01", "such as normal(std=0.01), got 'normal(std=0.01'"),
+        ("--init", "normal(sdt=1)", "normal takes the parameters mean, std, each once, as mean=..., got 'sdt=1'"),
+        ("--init", "normal(1)", "normal takes the parameters mean, std, each once, as mean=..., got '1'"),
+        ("--init", "normal(std=1, std=2)", "got 'std=2'"),
+        ("--init", "normal(std=x)", "a number must be one such as 0.02"),
+        ("--init", "zeros(std=1)", "zeros takes no parameters, got 'std=1'"),
+        ("--init", "old_heuristic(gain=1)", "old_heuristic takes no parameters, got 'gain=1'"),
+        ("--init", "he_normal(mode=fan)", "mode 'fan' is unknown: it must be one of fan_in, fan_out"),
+        ("--init", "normal(std=-1)", "std must be finite and >= 0, got -1"),
+        ("--input-std", "0", "it must be from 1e-20 to 1e20, got '0'"),
+        ("--input-std", "-1", "it must be from 1e-20 to 1e20, got '-1'"),
+        ("--input-std", "inf", "it must be from 1e-20 to 1e20, got 'inf'"),
+        ("--input-std", "nan", "a number must be one such as 0.02"),
+        ("--input-std", "1j", "it must be from 1e-20 to 1e20, got '1j'"),
+        ("--batch", "0", "Input should be greater than or equal to 1"),
+        ("--seed", "-1", "a seed must be an int >= 0"),
+        ("--layers", "0x3", "each of widths must be at least 1, got 0"),
+        ("--layers", "7", "widths must be two ints or more"),
+    ],
+)
+def test_explain_refuses(option, value, text):
+    assert text in call("explain", "--layers", "8x3", option, value, code=2)
 
 
 # ---- how it ends and what surrounds it
@@ -694,7 +737,9 @@ def test_too_little_memory():
     code += "from xavierfast.__main__ import main; main()"
     command = [sys.executable, "-P", "-c", code, "explain", "--layers", "99999x5"]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (3, "xavierfast: not enough memory\n")
+    assert done.returncode == 3
+    assert done.stderr.startswith("xavierfast: not enough memory: ")
+    assert done.stderr.count("\n") == 1
 
 
 # ---- sizes

@@ -6,6 +6,7 @@ import math
 import re
 import warnings
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,10 +23,13 @@ from xavierfast.propagation import (
     measure,
     network,
     parse_layers,
+    plots,
     propagate,
     suggest,
 )
+from xavierfast.propagation.explanation import EXPLAINED
 
+ROOT = Path(__file__).parent.parent
 PNG = b"\x89PNG\r\n\x1a\n"
 DEEP = [300] * 6
 
@@ -218,7 +222,9 @@ def test_a_network_of_one_layer():
     report = propagate([4, 3], "tanh")
     assert math.isnan(report.forward)
     assert len(report.layers) == 1
-    assert "A network of 1 layer, tanh, widths 4, 3" in explain([4, 3], inits=["xavier_uniform"])
+    text = str(explain([4, 3], inits=["xavier_uniform"]))
+    assert "A network of 1 layer of tanh, widths 4, 3." in text
+    assert "takes two layers to see" in text
 
 
 @pytest.mark.parametrize(
@@ -228,13 +234,14 @@ def test_overflow_is_a_finding(activation, std, layers):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         report = propagate([30] * (layers + 1), activation, "normal", std=std, jacobian=activation != "tanh")
-        text = explain([30] * (layers + 1), activation, inits=[{"init": "normal", "std": std}], jacobian=False)
-    assert f"values overflow float32, first in {report.overflow}." in text
+        found = explain([30] * (layers + 1), activation, inits={"big": {"init": "normal", "std": std}})
+    assert found.sentence("big") == f"The weights are too large: values overflow float32, first in {report.overflow}."
     forward, backward = figures(report, "std"), figures(report, "gradient")
     assert (forward[-1] == math.inf) == (activation != "tanh")
     assert backward[0] == math.inf or activation == "relu"  # whose f' is 0 at NaN
     json.dumps(report.to_dict(), allow_nan=False)
-    assert report.table().row_count == layers
+    assert len(report.table().splitlines()) == 3 + layers  # a title and two lines of heads
+    assert max(map(len, report.table().splitlines())) <= 80
 
 
 def test_jacobian_may_be_left_out():
@@ -245,13 +252,16 @@ def test_jacobian_may_be_left_out():
 
 def test_table_and_dict():
     report = propagate([30, 20, 10], "tanh")
-    assert [column.header for column in report.table().columns][:3] == ["name", "width", "weight"]
+    title, _, heads, first, _ = report.table().splitlines()
+    assert (title, heads.split()[:3], first[:7]) == ("xavier_uniform, tanh", ["layer", "Var[W]", "mean"], "layer 1")
+    assert str(report) == report.table()
     fields = json.loads(json.dumps(report.to_dict(), allow_nan=False))
     assert fields["layers"][0]["std"] == report.layers[0].std
     assert (fields["init"], fields["seed"], fields["forward"]) == ("xavier_uniform", 0, report.forward)
     compared = compare([30, 20, 10], "tanh")
     assert list(compared.reports) == list(SCHEMES)
-    assert compared.table().row_count == len(SCHEMES)
+    assert [line.split()[0] for line in compared.table().splitlines()[3:]] == list(SCHEMES)
+    assert str(compared) == compared.table()
     assert compared["xavier_uniform"] == report
     json.dumps(compared.to_dict(), allow_nan=False)
     labelled = compare([30, 20], "tanh", {"mine": {"init": "normal", "std": 0.1}}, seed=None)
@@ -270,6 +280,76 @@ def test_plots(matplotlib, tmp_path, ending):
     assert path.read_bytes().startswith({"png": PNG, "svg": b"<?xml", "pdf": b"%PDF"}[ending])
 
 
+@pytest.fixture
+def drawn(matplotlib, monkeypatch):
+    """Draw a comparison and return its figure, rather than a file."""
+    figures = []
+    monkeypatch.setattr(plots, "save", lambda figure, path, force: figures.append(figure))
+
+    def draw(report):
+        report.plot("never-written.png")
+        figures[-1].draw_without_rendering()  # so that the scales are final
+        return figures[-1]
+
+    return draw
+
+
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid", "relu"])
+def test_what_a_picture_shows(drawn, activation):
+    compared = explain([60] * 6, activation).comparison
+    figure = drawn(compared)
+    axes = np.reshape(figure.axes, (1 + len(compared.reports), 3))
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == list(compared.reports)
+    assert not any(ax.get_legend() for ax in figure.axes)
+    for column in axes.T:
+        assert len({ax.get_xlim() for ax in column}) == 1
+        assert len({ax.get_ylim() for ax in column[1:]}) == 1
+        assert column[-1].get_xlabel() == "layer"
+        assert all(ax.get_ylabel() for ax in column[1:])
+    for ax in axes[0]:
+        lines = ax.get_lines()[: len(compared.reports)]
+        for style in ("color", "marker"):
+            assert len({getattr(line, f"get_{style}")() for line in lines}) == len(lines)
+        assert {line.get_color() for line in lines} <= set(plots.COLORS)
+        for line, report in zip(lines, compared.reports.values(), strict=True):
+            assert len(line.get_ydata()) == 5
+            low, high = ax.get_ylim()
+            assert ((low < line.get_ydata()) & (line.get_ydata() < high)).all(), report.init
+    zeros = axes[0][1].get_lines()[0].get_ydata()
+    assert zeros[0] == axes[0][1].get_yticks()[[text.get_text() for text in axes[0][1].get_yticklabels()].index("0")]
+    for row, report in zip(axes[1:], compared.reports.values(), strict=True):
+        assert [bar.get_height() for bar in row[2].patches] == figures(report, "saturated")
+        assert all(len(ax.collections) == 5 for ax in row[:2])  # a shape for each layer
+
+
+def test_colours_differ_for_all_eyes():
+    """Machado, Oliveira and Fernandes (2009), "A physiologically-based model ...": their matrices for full severity."""
+    matrices = {
+        "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+        "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+        "normal": np.eye(3),
+    }
+    colors = np.array([[int(color[k : k + 2], 16) / 255 for k in (1, 3, 5)] for color in plots.COLORS])
+    for kind, matrix in matrices.items():
+        seen = (colors**2.2 @ np.transpose(matrix)).clip(0, 1) ** (1 / 2.2)
+        distances = np.linalg.norm(seen[:, None] - seen[None], axis=-1) + 9 * np.eye(len(seen))
+        assert distances.min() > 0.15, kind  # of sqrt(3) from black to white
+    styles = set(zip(map(str, plots.LINES), plots.MARKERS, strict=True))
+    assert len(styles) == len(plots.COLORS)  # in grey print, markers tell them apart
+
+
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid"])
+def test_shapes_are_smooth(activation):
+    """The densities of layers under Xavier have one peak, or two where they saturate, and integrate to 1."""
+    report = propagate([1000] * 6, activation, "xavier_uniform", input_std=0.25, jacobian=False)
+    for curve in (*report.activations, *report.gradients):
+        slopes = np.sign(np.diff(curve.height[curve.height > 0.05 * curve.height.max()]))
+        assert np.count_nonzero(np.diff(slopes[slopes != 0])) <= 3, activation
+        step = curve.x[1] - curve.x[0]
+        assert curve.height.sum() * step == pytest.approx(1, abs=0.02)  # some of the kernel's mass leaves at the ends
+
+
 def test_plots_of_what_is_not_there(matplotlib, tmp_path):
     for k, (widths, init) in enumerate([([3, 4], "zeros"), ([100] * 60, "normal"), ([1, 1], "xavier_uniform")]):
         with warnings.catch_warnings():
@@ -279,18 +359,127 @@ def test_plots_of_what_is_not_there(matplotlib, tmp_path):
 
 
 def test_explain(matplotlib, tmp_path):
-    text = explain([100] * 6, "tanh", plot=str(tmp_path / "why.png"))
+    found = explain([100] * 6, "tanh", plot=str(tmp_path / "why.png"))
     assert (tmp_path / "why.png").read_bytes().startswith(PNG)
-    head, *lines = text.splitlines()
-    assert head == ("A network of 5 layers, tanh, widths 100 x 6: 256 inputs go forward, a random gradient comes back.")
-    stories = dict(line.split(": ", 1) for line in lines)
-    assert stories["zeros"].startswith("all neurons of a layer are alike")
-    assert stories["random_constant"].startswith("all neurons of a layer are alike")
-    assert "is saturated" in stories["normal"]
-    assert "gradients grow on the way down" in stories["normal"]
-    assert "gradients shrink on the way down" in stories["old_heuristic"]
-    assert any(name.startswith("Closest to level is xavier_uniform(gain=") for name in stories)
-    assert explain([100] * 6, "tanh", seed=1) != explain([100] * 6, "tanh", seed=2)
+    head, grid, legend, stories = str(found).split("\n\n")
+    assert head.replace("\n", " ") == (
+        "A network of 5 layers of tanh, widths 100 x 6. 256 inputs of standard deviation 1 go up, a random gradient "
+        "comes back down."
+    )
+    labels = list(found.comparison.reports)
+    assert labels[:-1] == [
+        "zeros", "random_constant", "normal(std=0.01)", "normal", "old_heuristic", "xavier_uniform", "he_normal",
+    ]  # fmt: skip
+    assert labels[-1] == found.suggested
+    assert found.suggested.startswith("xavier_uniform(gain=1.")
+    assert [line.split()[0] for line in grid.splitlines()[2:]] == labels
+    for label in labels:
+        assert f"{label}: {found.sentence(label)}" in stories.replace("\n ", "")
+    assert "the slope of tanh is below 1 %" in legend.replace("\n", " ")
+    assert str(explain([100] * 6, "tanh", seed=1)) != str(explain([100] * 6, "tanh", seed=2))
+
+
+@pytest.mark.parametrize(
+    ("activation", "scheme", "parts"),
+    [
+        ("tanh", "zeros", ["All neurons of a layer are alike", "No signal reaches the top and no gradient reaches"]),
+        ("sigmoid", "random_constant", ["All neurons of a layer are alike", "100 % of the activations are saturated"]),
+        ("tanh", "normal(std=0.01)", ["The weights are too small: the signal shrinks by a factor of 0.1 per layer"]),
+        ("tanh", "normal", ["The weights are too large: ", "the gradient grows by a factor of ", "hardly be adjusted"]),
+        ("tanh", "old_heuristic", ["The weights are too small: the signal shrinks by a factor of 0.5"]),
+        ("tanh", "xavier_uniform", ["Nearly level: the signal shrinks slowly", "the gradient shrinks slowly"]),
+        ("sigmoid", "xavier_uniform", ["The weights are too small: ", "the gradient shrinks by a factor of 0.2"]),
+        ("relu", "he_normal", ["Level: the signal stays level on its way up, and the gradient stays level on its way"]),
+        ("linear", "normal", ["The weights are too large: the signal grows by a factor of 10 per layer"]),
+        ("relu", "zeros", ["All neurons of a layer are alike"]),
+        ("relu", "normal(std=1e-20)", ["The weights are too small: no signal reaches the top"]),
+    ],
+)  # fmt: skip
+def test_sentences(activation, scheme, parts):
+    inits = [*EXPLAINED, {"init": "normal", "std": 1e-20}]
+    sentence = explain([100] * 6, activation, inits=inits).sentence(scheme)
+    for part in parts:
+        assert part in sentence
+
+
+def test_nothing_is_level():
+    """Without a gain that lets anything through there is no suggestion, but the schemes are explained."""
+    found = explain([9] * 4, (np.zeros_like, np.zeros_like), inits=["xavier_uniform"])
+    assert found.suggested is None
+    assert list(found.comparison.reports) == ["xavier_uniform"]
+    assert "No signal reaches the top" in found.sentence("xavier_uniform")
+
+
+@pytest.mark.parametrize("widths", [[8] * 3, [8] * 60, [3, 70000, 3], [5, 4]])
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_text_fits_a_terminal_whole(widths, activation):
+    """Names that leave no room are folded, so that no figure and no name is cut off."""
+    long = {"init": "variance_scaling", "scale": 1.25, "mode": "fan_geo_avg", "distribution": "truncated_normal"}
+    label = "variance_scaling(scale=1.25, mode=fan_geo_avg, distribution=truncated_normal)"
+    inits = [long, "xavier_truncated_normal", {"init": "normal", "std": 1e-7}, {"init": "normal", "std": 1e7}]
+    found = explain(widths, activation, inits=inits, batch=8)
+    for text in (str(found), *map(str, found.comparison.reports.values())):
+        assert max(map(len, text.splitlines())) <= 80
+        assert "…" not in text
+    assert label in found.comparison.reports
+    squeezed = "".join(str(found).split())
+    assert squeezed.count("".join(f"{label}:".split())) == 1
+    _, _, heads, *rows = found.comparison.table().splitlines()
+    names = [row[: heads.index("n Var[W]") + len("n Var[W]")] for row in rows]
+    last = next(k for k, row in enumerate(rows) if "%" in row)  # the row in which the figures of the first scheme are
+    assert "".join("".join([*names[:last], names[last].rsplit(maxsplit=1)[0]]).split()) == label.replace(" ", "")
+
+
+def test_names_cannot_break_the_text(matplotlib, tmp_path):
+    found = explain([5, 4, 3], inits={"a\nb\x1b[31m": "zeros", "$x_{1}^$ \\frac": "xavier_uniform"})
+    assert r"a\nb\x1b[31m" in str(found)
+    assert "\x1b" not in str(found)
+    found.plot(tmp_path / "names.svg")
+    with pytest.raises(TypeError, match=r"^labels of inits must be str, got 3$"):
+        compare([5, 3], "tanh", {3: "zeros"})
+
+
+def test_json_keys():
+    """The keys are those that docs/why.md lists."""
+    fields = json.loads(json.dumps(explain([9, 9, 9], "tanh", inits=["xavier_uniform"]).to_dict(), allow_nan=False))
+    assert list(fields) == ["widths", "input_std", "suggested", "schemes"]
+    scheme, last = fields["schemes"]
+    assert (fields["widths"], fields["input_std"], fields["suggested"]) == ([9, 9, 9], 1.0, last["scheme"])
+    assert list(scheme) == [
+        "scheme",
+        "init",
+        "activation",
+        "batch",
+        "seed",
+        "forward",
+        "backward",
+        "layers",
+        "sentence",
+    ]
+    assert list(scheme["layers"][0]) == [
+        "name", "width", "weight", "mean", "std", "saturated", "gradient", "weight_gradient", "singular", "distinct",
+    ]  # fmt: skip
+    documented = (ROOT / "docs/why.md").read_text(encoding="utf-8")
+    for key in (*fields, *scheme, *scheme["layers"][0]):
+        assert f"`{key}`" in documented
+
+
+def test_input_std():
+    """The inputs are those of the documentation: a Table named "inputs" with this standard deviation."""
+    inputs = xf.normal((256, 30), std=0.25, seed=0, name="inputs")
+    assert propagate([30] * 4, "tanh", input_std=0.25) == propagate([30] * 4, "tanh", inputs=inputs)
+    assert propagate([30] * 4, "tanh", input_std=1) == propagate([30] * 4, "tanh")
+    small = explain([30] * 4, "tanh", input_std=0.25)
+    assert "256 inputs of standard deviation 0.25" in str(small).replace("\n", " ")
+    assert small.comparison["xavier_uniform"] == propagate([30] * 4, "tanh", input_std=0.25, jacobian=False)
+    given = explain([30] * 4, "tanh", inputs=inputs)
+    assert "256 inputs that were given go up" in str(given).replace("\n", " ")
+    assert given.to_dict()["input_std"] is None
+    for bad, error in ((0, ValueError), (-1, ValueError), (math.nan, ValueError), (math.inf, ValueError),
+                       (1e21, ValueError), (1e-21, ValueError), ("1", TypeError), (True, TypeError)):  # fmt: skip
+        for function in (propagate, lambda *a, **k: suggest("tanh", [5, 4, 3], **k), lambda *a, **k: explain(*a, **k)):
+            with pytest.raises(error, match=r"^input_std must be "):
+                function([5, 4, 3], "tanh", input_std=bad)
 
 
 def test_parse_layers():
@@ -576,11 +765,8 @@ def test_plots_that_cannot_be_made(matplotlib, tmp_path, without, monkeypatch):
             FileNotFoundError, match=r"^a plot must go to a folder that exists, got .*: make the folder"
         ):
             function()
-    with pytest.raises(ValueError, match="nonsense"):
+    with pytest.raises(ValueError, match=r"^a plot must end in one of .*\.png.*, got .*plot\.nonsense"):
         report.plot(tmp_path / "plot.nonsense")
-    with pytest.raises(OSError, match=r"plot\.png"):
-        (tmp_path / "plot.png").mkdir()
-        report.plot(tmp_path / "plot.png")
     without("matplotlib")
     monkeypatch.setattr(explanation, "compare", lambda *_, **__: pytest.fail("it must be refused before the work"))
     for function in (lambda: report.plot(tmp_path / "a.png"), lambda: explain([5, 3], plot=tmp_path / "a.png")):
@@ -588,8 +774,33 @@ def test_plots_that_cannot_be_made(matplotlib, tmp_path, without, monkeypatch):
             function()
 
 
-def test_tables_without_rich(without):
+def test_plots_replace_nothing_unasked(matplotlib, tmp_path):
     report = propagate([5, 3], "tanh")
-    without("rich")
-    with pytest.raises(ImportError, match=f"^a table needs rich: {re.escape(how_to_install('cli'))}$"):
-        report.table()
+    other, taken, link, folder = (tmp_path / name for name in ("other.txt", "taken.png", "link.png", "folder.png"))
+    other.write_text("precious")
+    taken.write_text("also")
+    link.symlink_to(other)
+    folder.mkdir()
+    for path, reason in ((taken, "already exists"), (link, "is a symlink"), (folder, "is no regular file")):
+        for function in (report.plot, lambda path: explain([5, 3], plot=path)):
+            with pytest.raises(FileExistsError, match=reason):
+                function(path)
+    assert taken.read_text() == "also"
+    report.plot(taken, force=True)
+    report.plot(link, force=True)
+    with pytest.raises(FileExistsError, match="is no regular file"):
+        report.plot(folder, force=True)
+    assert taken.read_bytes().startswith(PNG)
+    assert link.read_bytes().startswith(PNG)
+    assert not link.is_symlink()
+    assert other.read_text() == "precious"
+    assert len(list(tmp_path.iterdir())) == 4  # no temporary files
+
+
+def test_networks_that_are_too_large_are_refused_before_the_work():
+    for widths in ([10**9, 10**9], [1, 10**12], (10**6,) * 3):
+        for function in (propagate, compare, explain):
+            with pytest.raises(MemoryError, match=r"^a network must fit into memory, got one that needs about "):
+                function(widths, "tanh")
+    with pytest.raises(MemoryError, match="must fit into memory"):
+        propagate([10, 10], "tanh", batch=10**14)

@@ -76,12 +76,13 @@ OPTIONS = {
     "resume": ["--no-sync", "--threads", "--quiet", "--json"],
     "verify": ["--recipe", "--tensor", "--sample", "--report", "--threads", "--quiet", "--json"],
     "show": ["--tensor", "--sample", "--threads", "--quiet", "--json"],
-    "explain": ["--layers", "--activation", "--batch", "--seed"],
+    "explain": ["--layers", "--activation", "--init", "--input-std", "--batch", "--seed", "--json"],
 }  # fmt: skip
 VALID = {
     "--init": "he_normal", "--dtype": "bfloat16", "--seed": "7", "--name": "items", "-p": "gain=2", "--layout": "io",
     "--groups": "1", "--fan-in": "3", "--fan-out": "4", "--rows": "0:2", "--shard": "1/2", "--threads": "2",
     "--recipe": "items.npy", "--report": "new.npy", "--sample": "1", "--activation": "relu", "--max-shard-size": "24",
+    "--input-std": "1/4",
 }  # fmt: skip
 FLAGS = {"--resume", "--force", "--no-sync", "--dry-run", "--quiet", "--json", "--help"}
 SPEC = 'seed = 7\n[tensors]\n"a.weight" = "3x4"\nb = [4]\n[rules]\n"*" = "uniform"\n'.replace(

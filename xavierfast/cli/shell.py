@@ -157,7 +157,7 @@ def reporting(*paths: str) -> Iterator[None]:
                 text = f"{shown_path(as_text(error.filename))}: {text}"
         _fail(text, error, Exit.FAILURE, paths)
     except MemoryError as error:
-        _fail("not enough memory", error, Exit.FAILURE, paths)
+        _fail(f"not enough memory: {error}" if str(error) else "not enough memory", error, Exit.FAILURE, paths)
     except (TypeError, ValueError, ImportError) as error:
         _fail(str(error), error, Exit.USAGE, paths)
 

@@ -14,9 +14,10 @@ Source: Glorot and Bengio (2010), "Understanding the difficulty of training deep
 (eq. 11); Xavier's Var[W] = 2 / (fan_in + fan_out) is the compromise (eq. 12).
 """
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from math import sqrt
+from math import inf, sqrt
 from typing import Any
 
 import numpy as np
@@ -24,14 +25,14 @@ import numpy as np
 from .._core.fill import Array
 from .._core.rules import RULES
 from .._core.stream import Seed, resolve_seed
-from .._core.validation import check_count, shown
+from .._core.validation import check_count, check_number, shown
 from ..model import Rule
 from ..table import Table
 from .activations import GRID, Activation, Function, check_activation
 from .measure import Trace, make_report
 from .report import Comparison, Report
 
-__all__ = ["SCHEMES", "check_widths", "compare", "parse_layers", "propagate", "run", "weights_of"]
+__all__ = ["SCHEMES", "check_widths", "compare", "make_inputs", "parse_layers", "propagate", "run", "weights_of"]
 
 SCHEMES: dict[str, Rule] = {
     "zeros": "zeros",
@@ -53,6 +54,7 @@ def propagate(
     init: Rule = "xavier_uniform",
     *,
     inputs: Any = None,
+    input_std: float = 1.0,
     batch: int = 256,
     seed: Seed = 0,
     jacobian: bool = True,
@@ -72,7 +74,11 @@ def propagate(
         An initialiser or its name; "old_heuristic" for U[-1/sqrt(fan_in), 1/sqrt(fan_in)]; or a dict with "init" and
         parameters.
     inputs : array of shape (k, widths[0]), optional
-        By default `batch` rows of normal values with standard deviation 1.
+        By default `batch` rows of normal values with mean 0 and standard deviation `input_std`.
+    input_std : float
+        From 1e-20 to 1e20; without effect if `inputs` are given. The default, 1, is the scale to which data are usually
+        normalised. With 0.25, the activations of a tanh layer stay where tanh is nearly a straight line, as the
+        equations of Glorot and Bengio assume.
     batch : int
         At least 1; without effect if `inputs` are given.
     seed
@@ -92,6 +98,8 @@ def propagate(
     ------
     TypeError, ValueError
         If an argument is not as described above, before anything is computed.
+    MemoryError
+        If the network needs more memory than the machine has, before anything is computed.
 
     Examples
     --------
@@ -108,10 +116,7 @@ def propagate(
     widths, (label, f, slope_of) = check_widths(widths), check_activation(activation)
     title, keywords = _check_rule(init, parameters)
     seed = resolve_seed(seed)
-    if inputs is None:
-        x = Table((check_count("batch", batch), widths[0]), "normal", seed=seed, name="inputs").read()
-    else:
-        x = _check_inputs(inputs, widths[0])
+    x = make_inputs(inputs, input_std, batch, widths, seed)
     weights = weights_of(widths, seed, keywords)
     gradient = Table((len(x), widths[-1]), "normal", seed=seed, name="gradient").read()
     with np.errstate(all="ignore"):
@@ -135,7 +140,7 @@ def compare(
         Initialisers as in :func:`propagate`; by default ``SCHEMES``: zeros, one random value, N(0, 1), the old
         heuristic, the three of Xavier, and the normals of He and LeCun.
     **keywords
-        The arguments inputs, batch, seed and jacobian of :func:`propagate`.
+        The arguments inputs, input_std, batch, seed and jacobian of :func:`propagate`.
 
     Returns
     -------
@@ -160,8 +165,13 @@ def compare(
     labelled: dict[Any, Rule] = (
         dict(rules) if isinstance(rules, Mapping) else {_check_rule(rule, {})[0]: rule for rule in rules}
     )
+    for label in labelled:
+        if not isinstance(label, str):
+            raise TypeError(f"labels of inits must be str, got {shown(label)}")
     if not labelled:
         raise ValueError(f"inits must name at least one initialiser, got {inits!r}")
+    for rule in labelled.values():  # a rule that is wrong is reported before the first is measured
+        Table((1, 1), seed=0, **_check_rule(rule, {})[1])
     keywords["seed"] = resolve_seed(keywords.get("seed", 0))
     return Comparison({label: propagate(widths, activation, rule, **keywords) for label, rule in labelled.items()})
 
@@ -197,6 +207,32 @@ def parse_layers(text: str) -> tuple[int, ...]:
 # ---- forward and backward
 
 
+def make_inputs(inputs: Any, input_std: Any, batch: Any, widths: tuple[int, ...], seed: Any) -> Array:
+    """The inputs of a network, which are checked or drawn, if memory suffices for the network."""
+    std = check_number("input_std", input_std)
+    if not 1e-20 <= std <= 1e20:
+        raise ValueError(f"input_std must be from 1e-20 to 1e20, since the inputs are float32, got {input_std!r}")
+    x = None if inputs is None else _check_inputs(inputs, widths[0])
+    count = check_count("batch", batch) if x is None else len(x)
+    # float32 weights and their gradients; outputs, sums, slopes and gradients of each layer.
+    needed = 4 * (2 * sum(a * b for a, b in pairwise(widths)) + 4 * count * sum(widths))
+    memory = physical_memory()
+    if needed > memory:
+        raise MemoryError(
+            f"a network must fit into memory, got one that needs about {needed / 1e9:,.0f} GB with {count:,} inputs, "
+            f"and {memory / 1e9:,.0f} GB of memory: give fewer or narrower layers, or fewer inputs"
+        )
+    return Table((count, widths[0]), "normal", seed=seed, name="inputs", std=std).read() if x is None else x
+
+
+def physical_memory() -> float:
+    """The bytes of this machine's memory, or infinity where the system does not report them."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows
+        return inf
+
+
 def weights_of(widths: Sequence[int], seed: Any, keywords: Mapping[str, Any]) -> list[Array]:
     tables = [Table(shape, seed=seed, name=f"layer {k}", **keywords) for k, shape in enumerate(pairwise(widths), 1)]
     return [table.read() for table in tables]
@@ -214,6 +250,7 @@ def _apply(function: Function, x: Array) -> Array:
 
 def run(inputs: Array, weights: Sequence[Array], f: Function, slope_of: Function, gradient: Array) -> list[Trace]:
     steepest = float(np.nanmax(abs(_apply(slope_of, GRID))))
+    is_bounded = bool(abs(_apply(f, GRID)).max() <= 1)
     outputs, slopes, traces = [inputs], [], []
     for weight in weights:
         s = outputs[-1] @ weight
@@ -223,7 +260,9 @@ def run(inputs: Array, weights: Sequence[Array], f: Function, slope_of: Function
         gradient = gradient * slopes[k]
         weight_gradient = outputs[k].T @ gradient / len(inputs)
         output, slope = outputs[k + 1], slopes[k]
-        traces.append(Trace(f"layer {k + 1}", weights[k], output, slope, steepest, gradient, weight_gradient))
+        traces.append(
+            Trace(f"layer {k + 1}", weights[k], output, slope, steepest, gradient, weight_gradient, is_bounded)
+        )
         gradient = gradient @ weights[k].T
     return traces[::-1]
 

@@ -1,18 +1,23 @@
-"""Plots, which need the extra ``plot``."""
+"""Pictures, which need matplotlib."""
 
+import io
 import os
+import secrets
+import stat
 import warnings
-from collections.abc import Mapping
-from math import inf, nan
+from collections.abc import Mapping, Sequence
+from errno import EEXIST
+from math import inf
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from .._core.extras import how_to_install
+from .._core.fill import Array
 
 if TYPE_CHECKING:
     from ..files import TensorStats
-    from .report import Report
+    from .report import Curve, Report
 
 
 __all__ = ["plot_histogram"]
@@ -46,6 +51,8 @@ def plot_histogram(stats: "TensorStats", path: str | os.PathLike[str] | BinaryIO
     ------
     ImportError
         If matplotlib is not installed.
+    OSError
+        If the image exists, or its folder does not.
     ValueError
         If there is nothing to draw, or for an ending that matplotlib does not know.
 
@@ -83,6 +90,11 @@ def plot_histogram(stats: "TensorStats", path: str | os.PathLike[str] | BinaryIO
         figure.savefig(path, format=format)
 
 
+def printable(text: str) -> str:
+    """The text with control characters escaped: labels and the names of modules may come from anywhere."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def check_image_path(path: Any) -> None:
     """Check, before the work, that matplotlib can be imported and the folder exists."""
     new_figure()
@@ -91,45 +103,159 @@ def check_image_path(path: Any) -> None:
         raise FileNotFoundError(f"a plot must go to a folder that exists, got {os.fspath(path)!r}: make the folder")
 
 
-_LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
-
-
-def draw_reports(reports: Mapping[str, "Report"], path: str | os.PathLike[str]) -> None:
-    """Draw histograms like Glorot and Bengio's figures 6 and 7, and below them the variances by depth."""
+def check_image(path: Any, force: bool) -> None:
+    """Check, before the work, that an image may be written there."""
     check_image_path(path)
-    shown = {label: report for label, report in reports.items() if 0 < report.layers[0].gradient < inf}
-    figure = new_figure(figsize=(10, 2.6 * len(shown) + 3.9), layout="constrained")
-    axes = figure.subplots(len(shown) + 1, 2, squeeze=False)
-    for (label, report), pair in zip(shown.items(), axes, strict=False):
-        chosen = sorted({round(k) for k in np.linspace(0, len(report.layers) - 1, 6)})
-        for ax, what in zip(pair, ("activations", "gradients"), strict=True):
-            edges, densities = getattr(report, what)
-            for k, layer in enumerate(chosen):
-                x, name = (edges[1:] + edges[:-1]) / 2, report.layers[layer].name
-                ax.plot(x, densities[layer], label=name, **_style(k, len(chosen)))
-            ax.set(title=f"{label}, {report.activation}: {what}", ylabel="density", ylim=(0, None))
-        pair[1].legend(fontsize="small")
-    for ax, name, title in zip(axes[-1], ("std", "gradient"), ("activations", "gradients dC/ds"), strict=True):
-        logs, stds = [0.0], np.empty(0)
-        for k, (label, report) in enumerate(reports.items()):
-            stds = np.array([getattr(layer, name) for layer in report.layers])
-            variances = np.where((stds > 0) & (stds < inf), stds, nan) ** 2
-            logs = [*logs, *np.log10(variances[variances > 0])]
-            note = f" (overflow in {report.overflow})" if report.overflow else "" if stds.all() else " (0)"
-            depth = range(1, len(stds) + 1)
-            ax.plot(depth, variances, marker="osv^Dx*P"[k % 8], label=label + note, **_style(k, len(reports)))
-        low, high = min(logs[1:] or logs), max(logs[1:] or logs)
-        margin = max(0.2 + 0.04 * (high - low), 1 - (high - low) / 2)  # two decades or more: level curves must look so
-        ax.set(yscale="log", ylim=(10 ** (low - margin), 10 ** (high + margin)))
-        ax.set_xlim(0.8 - 0.02 * len(stds), 0.2 + 1.02 * len(stds))
-        ax.set(title=f"variance of the {title}", xlabel="layer")
+    name = os.fspath(path)
+    ending = os.path.splitext(name)[1][1:].lower()
+    known = new_figure().canvas.get_supported_filetypes()
+    if ending not in known:
+        raise ValueError(f"a plot must end in one of .{', .'.join(sorted(known))}, got {name!r}")
+    try:
+        mode = os.lstat(name).st_mode
+    except FileNotFoundError:
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+        raise FileExistsError(EEXIST, "is no regular file, so that a plot cannot replace it; choose another name", name)
+    if not force:
+        kind = "is a symlink" if stat.S_ISLNK(mode) else "already exists"
+        raise FileExistsError(EEXIST, f"{kind}; pass force=True to replace it", name)
+
+
+def save(figure: Any, path: str | os.PathLike[str], force: bool) -> None:
+    """Write a figure to a file that appears complete; a symlink is replaced, not followed."""
+    check_image(path, force)
+    name = os.fspath(path)
+    folder, base = os.path.split(name)
+    image = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ ")  # for characters that no font has, as above
+        figure.savefig(image, format=os.path.splitext(base)[1][1:].lower(), dpi=120)
+    temporary = os.path.join(folder, f".{base}.{secrets.token_hex(8)}") if force else name
+    with open(temporary, "xb") as file:
+        file.write(image.getvalue())
+    if force:
+        os.replace(temporary, name)
+
+
+# ---- the effect of initialisations
+
+# Okabe and Ito (2008), "Color Universal Design", without yellow, which is too pale for lines on white, but with a grey.
+COLORS = ("#000000", "#E69F00", "#56B4E9", "#D55E00", "#555555", "#0072B2", "#009E73", "#CC79A7")
+LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), "-", (0, (6, 2)), (0, (1, 1)))
+MARKERS = "xosv^D*P"
+MOST_SHAPES = 8  # the layers of a deep network whose distributions are drawn
+LEAST_DECADES = 2  # curves that are level must look so
+
+
+class Decades:
+    """A logarithmic axis for standard deviations, in decades, with a place for 0 at its bottom, for overflow on top."""
+
+    def __init__(self, stds: Sequence[float]) -> None:
+        logs = np.log10([std for std in stds if 0 < std < inf] or [1.0])
+        margin = max(0.0, (LEAST_DECADES - np.ptp(logs)) / 2)
+        self.high = float(logs.max()) + max(0.7, margin)  # with the tails of the distributions
+        self.low = float(logs.min()) - max(0.4, margin)
+        step = 0.15 * (self.high - self.low)
+        self.zero, self.overflow = self.low - step, self.high + step
+        self.has_zero, self.has_overflow = 0 in stds, inf in stds
+
+    def places(self, stds: Sequence[float]) -> Array:
+        with np.errstate(divide="ignore"):
+            logs = np.log10(stds)
+        return np.where(np.equal(stds, 0), self.zero, np.where(np.equal(stds, inf), self.overflow, logs))
+
+    def label(self, ax: Any) -> None:
+        every = max(1, round((self.high - self.low) / 4))
+        powers = [k for k in range(-100 * every, 100 * every, every) if self.low <= k <= self.high]
+        ticks = {float(k): f"{10.0**k:g}" if -4 < k < 4 else f"1e{k}" for k in powers}
+        ends = {self.zero: "0"} if self.has_zero else {}
+        ends |= {self.overflow: "overflow"} if self.has_overflow else {}
+        for y in ends:
+            ax.axhline(y, color="0.8", linewidth=0.8, zorder=0)
+        ax.set_yticks([*ticks, *ends], [*ticks.values(), *ends.values()])
+        margin = 0.05 * (self.high - self.low)
+        low = self.zero if self.has_zero else self.low
+        high = self.overflow if self.has_overflow else self.high
+        ax.set_ylim(low - margin, high + margin)
+
+
+def draw_reports(reports: Mapping[str, "Report"], path: str | os.PathLike[str], force: bool) -> None:
+    """Draw standard deviations by layer, one curve per scheme, and below them the distributions, one row per scheme."""
+    check_image(path, force)
+    depth = max(len(report.layers) for report in reports.values())
+    is_bounded = all(report.is_bounded for report in reports.values())
+    figure = new_figure(figsize=(8.5, 3.9 + 1.3 * len(reports)), layout="constrained")
+    axes = figure.subplots(1 + len(reports), 3, sharex="col", height_ratios=[2] + [1] * len(reports))
+    layers = [layer for report in reports.values() for layer in report.layers]
+    top = {
+        "std": "Signal: std of the activations",
+        "gradient": "Gradients: std of dC/ds",
+        "weight_gradient": "Weights' gradients: std of dC/dW",
+    }
+    scales = {what: Decades([getattr(layer, what) for layer in layers]) for what in top}
+    for ax, (what, title) in zip(axes[0], top.items(), strict=True):
+        for k, report in enumerate(reports.values()):
+            places = scales[what].places([getattr(layer, what) for layer in report.layers])
+            style = {"color": COLORS[k % 8], "linestyle": LINES[k % 8], "marker": MARKERS[k % 8], "markersize": 5}
+            ax.plot(range(1, len(places) + 1), places, markevery=max(1, depth // 20), **style)
+        scales[what].label(ax)
+        ax.set_title(title, fontsize=9)
+    for k, (label, report) in enumerate(reports.items()):
+        left, middle, right = axes[k + 1]
+        _draw_shapes(left, report.activations, COLORS[k % 8], None if report.is_bounded else scales["std"])
+        _draw_shapes(middle, report.gradients, COLORS[k % 8], scales["gradient"])
+        shares = np.nan_to_num([layer.saturated for layer in report.layers])
+        right.bar(range(1, len(shares) + 1), shares, 0.6, color=COLORS[k % 8])
+        right.set_ylim(0, 1.05)
+        right.set_yticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
+        left.set_ylabel("activations" if report.is_bounded else "|activations|", fontsize="small")
+        middle.set_ylabel("|gradients|", fontsize="small")
+        right.set_ylabel("saturated", fontsize="small")
+        left.set_title(printable(label), fontsize=9, fontweight="bold", loc="left", parse_math=False)
+    if is_bounded:
+        ends = [x for report in reports.values() for curve in report.activations for x in curve.x[[0, -1]]]
+        margin = 0.06 * (max(ends) - min(ends)) or 1.0
+        for ax in axes[1:, 0]:
+            ax.set_ylim(min(ends) - margin, max(ends) + margin)
+    for ax in axes.flat:
+        ax.set_xlim(0.8 - _shape_width(depth), depth + 0.2 + _shape_width(depth))
+        ax.tick_params(labelsize="small")
         ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-    figure.legend(*axes[-1][0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize="small")
-    figure.savefig(path, dpi=100)
+    for ax in (*axes[0], *axes[-1]):
+        ax.set_xlabel("layer", fontsize="small")
+        ax.tick_params(labelbottom=True)
+    figure.supxlabel(
+        "Inputs enter at layer 1; the gradient starts at the last layer. A shape is the distribution of the values in "
+        "one layer:\nwhere it is wide, there are many. On the logarithmic scales, 0 has a place of its own below.",
+        fontsize="small",
+    )
+    first, lines = next(iter(reports.values())), axes[0][0].get_lines()[: len(reports)]
+    legend = figure.legend(lines, map(str, lines), loc="outside upper center", ncols=4, fontsize="small")
+    legend.set_title(f"{first.activation}, {first.batch} inputs")
+    for text, label in zip(legend.get_texts(), reports, strict=True):
+        text.set(text=printable(label), parse_math=False)  # here, since a legend leaves out labels with a leading "_"
+    save(figure, path, force)
 
 
-def _style(k: int, count: int) -> dict[str, Any]:
-    """The style of curve k of `count`: both lightness and dashes differ, so that grey print shows them apart too."""
-    from matplotlib import colormaps
+def _shape_width(depth: int) -> float:
+    """Half of the width of a distribution, in layers."""
+    return 0.42 * max(1.0, (depth - 1) / (MOST_SHAPES - 1))
 
-    return {"color": colormaps["viridis"](0.8 * k / max(1, count - 1)), "linestyle": _LINES[k % len(_LINES)]}
+
+def _draw_shapes(ax: Any, curves: Sequence["Curve"], color: str, scale: Decades | None) -> None:
+    """Draw the densities of some layers as shapes, as wide as many values are there; without a scale, y is linear."""
+    chosen = sorted({round(k) for k in np.linspace(0, len(curves) - 1, MOST_SHAPES)})
+    width = _shape_width(len(curves))
+    for k in chosen:
+        x, height = curves[k]
+        if x.size > 1:
+            if scale is not None:
+                x, height = x[inside := (scale.low <= x) & (x <= scale.high)], height[inside]
+            half = width * height / max(height, default=1.0)
+            ax.fill_betweenx(x, k + 1 - half, k + 1 + half, color=color, linewidth=0)
+        else:  # all values are equal, or on a logarithmic axis all are 0
+            y = x[0] if x.size or scale is None else scale.zero
+            ax.hlines(y, k + 1 - width, k + 1 + width, color=color, linewidth=2)
+    if scale is not None:
+        scale.label(ax)

@@ -8,14 +8,13 @@ import numpy as np
 
 from .._core.fill import Array
 from .._core.stream import Seed, resolve_seed
-from .._core.validation import check_count
 from ..table import Table
-from .activations import Activation, check_activation
+from .activations import Activation, Function, check_activation
 from .measure import std_of
-from .network import check_widths, propagate, run, weights_of
+from .network import check_widths, make_inputs, propagate, run, weights_of
 from .report import Report
 
-__all__ = ["Suggestion", "suggest"]
+__all__ = ["Suggestion", "search", "suggest"]
 
 
 class Suggestion(NamedTuple):
@@ -31,7 +30,13 @@ class Suggestion(NamedTuple):
 
 
 def suggest(
-    activation: Activation, widths: Sequence[int] = (256,) * 9, *, batch: int = 64, seed: Seed = 0
+    activation: Activation,
+    widths: Sequence[int] = (256,) * 9,
+    *,
+    inputs: Any = None,
+    input_std: float = 1.0,
+    batch: int = 64,
+    seed: Seed = 0,
 ) -> Suggestion:
     """Find the scheme and gain that keep variances of activations and gradients closest to level from layer to layer.
 
@@ -41,7 +46,7 @@ def suggest(
 
     Parameters
     ----------
-    activation, widths, batch, seed
+    activation, widths, inputs, input_std, batch, seed
         As in :func:`propagate`. With equal widths all schemes are the same, and Xavier is returned.
 
     Returns
@@ -64,8 +69,17 @@ def suggest(
     widths, (_, f, slope_of), seed = check_widths(widths), check_activation(activation), resolve_seed(seed)
     if len(widths) < 3:
         raise ValueError(f"widths must be three ints or more, got {widths!r}: signals change from layer to layer")
-    x = Table((check_count("batch", batch), widths[0]), "normal", seed=seed, name="inputs").read()
-    gradient = Table((batch, widths[-1]), "normal", seed=seed, name="gradient").read()
+    x = make_inputs(inputs, input_std, batch, widths, seed)
+    rule = search(widths, f, slope_of, x, seed)
+    if rule is None:
+        raise ValueError(f"activation must let signals and gradients through two layers or more, got {activation!r}")
+    init = rule.pop("init")
+    return Suggestion(init, rule, propagate(widths, activation, init, inputs=x, seed=seed, **rule))
+
+
+def search(widths: tuple[int, ...], f: Function, slope_of: Function, x: Array, seed: Any) -> dict[str, Any] | None:
+    """The rule that keeps variances closest to level, as a dict with "init" and "gain"; None if no gain does."""
+    gradient = Table((len(x), widths[-1]), "normal", seed=seed, name="gradient").read()
     schemes: list[dict[str, Any]] = [{"init": "xavier_uniform"}]
     if len(set(widths)) > 1:
         schemes += [{"init": "lecun_uniform", "mode": mode} for mode in ("fan_in", "fan_out")]
@@ -87,8 +101,4 @@ def suggest(
             trials = [found[1] - step, found[1] + step]
         if found[0] < 0.95 * best[0]:  # where all widths shrink alike, schemes differ only by a gain
             best = (*found, scheme)
-    if best[0] == inf:
-        raise ValueError(f"activation must let signals and gradients through two layers or more, got {activation!r}")
-    parameters: dict[str, Any] = best[2] | {"gain": round(2 ** best[1], 2)}
-    init = parameters.pop("init")
-    return Suggestion(init, parameters, propagate(widths, activation, init, batch=batch, seed=seed, **parameters))
+    return None if best[0] == inf else best[2] | {"gain": round(2 ** best[1], 2)}

@@ -122,12 +122,15 @@ def propagate(model: Any, inputs: Any, *, seed: Seed = 0, jacobian: bool = True)
     traces = []
     for call, gradient, of_weight in zip(calls, gradients, gradients[len(calls) :], strict=False):
         weight = call.weight.transpose(0, 1) if getattr(call.module, "transposed", False) else call.weight
-        with torch.enable_grad():
-            slope = None if call.f is None else neurons(call, slope_of(call.f, call.s))
-            steepest = nan if call.f is None else float(slope_of(call.f, torch.from_numpy(GRID).to(call.s)).abs().max())
+        slope, steepest, is_bounded = None, nan, False
+        if call.f is not None:
+            grid = torch.from_numpy(GRID).to(call.s)
+            with torch.enable_grad():
+                slope, steepest = neurons(call, slope_of(call.f, call.s)), float(slope_of(call.f, grid).abs().max())
+            is_bounded = bool(call.f.forward(grid.clone()).abs().max() <= 1)
         weight_gradient = numpy(of_weight) / len(x) if call.weight.requires_grad else None
         traces.append(Trace(names[call.module], numpy(weight.flatten(1).T), neurons(call, call.z), slope, steepest,
-                             neurons(call, gradient), weight_gradient, call.dense))  # fmt: skip
+                             neurons(call, gradient), weight_gradient, is_bounded, call.dense))  # fmt: skip
     fs = dict.fromkeys(type(call.f).__name__ for call in calls if call.f is not None)
     with np.errstate(all="ignore"):
         return make_report(type(model).__name__, ", ".join(fs) or "unknown", len(x), seed, traces, jacobian)
