@@ -28,7 +28,6 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
 autosummary.WELL_KNOWN_ABBREVIATIONS += ("eq.",)  # after which a summary goes on
-suppress_warnings = ["myst.xref_missing"]  # links to files of the repository
 
 
 class Members(SphinxDirective):

@@ -105,6 +105,23 @@ def test_the_docs_say_how_to_install_as_the_errors_do():
     assert ("Nothing has been published yet" in (ROOT / "README.md").read_text(encoding="utf-8")) != RELEASED
 
 
+def test_links_between_files_lead_somewhere():
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    links = [
+        (page, link)
+        for page in pages
+        for link in re.findall(r"\]\(([^)#\s:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    ]
+    assert len(links) > 50
+    assert [(page.name, link) for page, link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_weekly_workflow_makes_each_attack():
+    attacks = runpy.run_path(str(ROOT / "tests/evidence/__main__.py"))["ATTACKS"]
+    workflow = (ROOT / ".github/workflows/evidence.yml").read_text(encoding="utf-8")
+    assert re.findall(r"^          - (\w+)$", workflow, re.MULTILINE) == list(attacks)
+
+
 def test_pages_hold_the_figures_that_were_recorded():
     record = runpy.run_path(str(ROOT / "benches/record.py"))
     for path, text in record["rendered"]().items():

@@ -1,6 +1,6 @@
 """Tier 5: value stability. The stream contract, version 1, is frozen: these digests may never change.
 
-``python tests/test_goldens.py`` prints the table anew, for a version 2.
+``python tests/test_goldens.py`` writes the table anew: with the lines of new calls, and with none that differ.
 """
 
 import hashlib

@@ -18,12 +18,12 @@ __all__ = ["PARALLEL_MIN_BYTES", "Array", "Gather", "c_strides", "collapse", "fi
 Array = np.ndarray[Any, np.dtype[Any]]
 Strides = tuple[int, ...]
 
-# Handing work to the pool and waiting for it takes 65 us on a 2-core Sapphire Rapids. In that time one core draws 0.9
+# Handing work to the pool and waiting for it takes 65 us on a 2-core Xeon (AVX-512). In that time one core draws 0.9
 # MiB of uniforms or 0.4 MiB of normals. Threads with smaller pieces would meet at the GIL too often.
 PARALLEL_MIN_BYTES = 1 << 21
 PIECE_BYTES = 1 << 19
 # Streaming stores pay where ordinary ones wait for memory: for arrays larger than the last-level cache (12.8 GB/s
-# against 7.9 on one core of a Sapphire Rapids, but 12.6 against 14.2 at 32 MiB), from kernels that are faster than
+# against 7.9 on one core of a Xeon (AVX-512), but 12.6 against 14.2 at 32 MiB), from kernels that are faster than
 # memory, and into existing pages: a new page was just cleared, so it is in the cache (6.5 against 9.4 GB/s on two
 # cores).
 STREAMING_MIN_BYTES = 1 << 25
