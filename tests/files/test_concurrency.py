@@ -11,7 +11,7 @@ import pytest
 from file_support import contents, middle, small, undisturbed, whole
 
 from xavierfast import Table
-from xavierfast.files import create, plan, resume, target, verify
+from xavierfast.files import create, plan, resume, verify
 
 # ---- processes
 
@@ -88,16 +88,14 @@ def at_first_opening(monkeypatch):
     """Do something after a call has looked at the folder, before it opens the first file of its own."""
 
     def arrange(action):
-        real = target.open_file
+        real = plan.write_locked
 
-        def open_file(folder, name, flags):
-            if not flags & os.O_CREAT:
-                return real(folder, name, flags)
-            monkeypatch.setattr(target, "open_file", real)
+        def write_locked(*arguments):
+            monkeypatch.setattr(plan, "write_locked", real)
             action()
-            return real(folder, name, flags)
+            return real(*arguments)
 
-        monkeypatch.setattr(target, "open_file", open_file)
+        monkeypatch.setattr(plan, "write_locked", write_locked)
 
     return arrange
 
@@ -144,7 +142,7 @@ def test_nobody_else_while_it_is_written(tmp_path, rows):
             errors.append(type(caught.value))
 
     create(path, middle(), rows=rows, progress=progress)
-    expected = [BlockingIOError, BlockingIOError, BlockingIOError, BlockingIOError, ValueError]
+    expected = [BlockingIOError] * 4 + [ValueError]
     assert errors == expected + [BlockingIOError] * (rows is None)
     if rows:
         resume(path)

@@ -26,7 +26,19 @@ from file_support import (
 from support import run, same_bits
 
 from xavierfast import Table
-from xavierfast.files import FormatError, Timings, blocks, create, estimate, load, measure, resume, tables_of, verify
+from xavierfast.files import (
+    FormatError,
+    Timings,
+    blocks,
+    create,
+    estimate,
+    handles,
+    load,
+    measure,
+    resume,
+    tables_of,
+    verify,
+)
 
 # ---- create
 
@@ -49,8 +61,8 @@ def test_timings_tell_what_is_slow(tmp_path, monkeypatch, slow, part):
     if slow == "syncing":
         monkeypatch.setattr(os, "fsync", late(os.fsync))
     else:
-        name = {"computing": "recompute", "writing": "pwrite"}[slow]
-        monkeypatch.setattr(module, name, late(getattr(module, name)))
+        owner, name = {"computing": (module, "recompute"), "writing": (handles.File, "write")}[slow]
+        monkeypatch.setattr(owner, name, late(getattr(owner, name)))
     timings = Timings()
     begin = perf_counter()
     create(tmp_path / "t.npy", middle(), timings=timings, **part)
@@ -342,9 +354,11 @@ def test_load(tmp_path, ml_dtypes, shape, dtype, ending, mode):
 
 
 def test_what_load_refuses(tmp_path):
-    create(tmp_path / "t.safetensors", small())
-    with pytest.raises(ValueError, match="safetensors"):
+    create(tmp_path / "t.safetensors", {"a": small(), "b": small()})
+    with pytest.raises(ValueError, match="load reads one tensor, got a file of 2: choose one with tensor="):
         load(tmp_path / "t.safetensors")
+    with pytest.raises(ValueError, match="tensor must be the name of a tensor in the file, got 'c'"):
+        load(tmp_path / "t.safetensors", tensor="c")
     np.save(tmp_path / "t.npy", np.ones(3))
     with pytest.raises(FileNotFoundError, match="recipe"):
         load(tmp_path / "t.npy")

@@ -235,11 +235,9 @@ def test_failures_between_the_renames(tmp_path, monkeypatch, name, tables, most,
         for file, data in before.items():
             assert left[file] in (data, want.get(file))
         finish(folder / name, tables, force=force, **options)
-        found = contents(folder)
-        assert {file: found[file] for file in want} == want
-        assert found.keys() == want.keys() | before.keys()
-    assert k >= (1 if function == "move" or most else 2)
-    assert contents(folder).keys() == want.keys() | before.keys()
+        assert contents(folder) == want  # without the files of an older table that had more of them
+    assert k >= 1
+    assert contents(folder) == want
 
 
 # ---- damaged or foreign leftovers
@@ -297,8 +295,7 @@ def test_nothing_to_resume(tmp_path):
     create(path, small())
     before = contents(tmp_path)
     for tables in (None, small()):
-        with pytest.raises(FileNotFoundError, match="finished"):
-            resume(path, tables)
+        assert resume(path, tables) == 0
     assert contents(tmp_path) == before
 
 

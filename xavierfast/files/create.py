@@ -7,17 +7,20 @@ kill the process (SIGBUS).
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from errno import EEXIST
 from operator import index
 from time import perf_counter
+from typing import Any
 
 from .._core.validation import check_shard, check_threads, shard_range
-from .blocks import Blocks, Buffers, Progress, Span, for_each, read_block, recompute
+from .blocks import Blocks, Buffers, Progress, Span, all_right, for_each, recompute
 from .formats import Tables
+from .handles import File
 from .plan import Plan
-from .posix import exists, folder_of, open_file, pwrite
+from .posix import check_room, exists, folder_of, sync_folder
+from .target import Target
 
 __all__ = ["Timings", "create"]
 
@@ -94,6 +97,8 @@ def create(
         If the system refuses an operation: another process is writing the file (BlockingIOError), the folder is
         read-only, or the disk is too full, which is detected before the first byte is written. What has been written
         remains for :func:`resume`.
+    PermissionError
+        Also if an unfinished file of this name belongs to another user, or is a hard link to another file.
     TypeError, ValueError
         If an argument is not as described above.
 
@@ -109,27 +114,24 @@ def create(
     """
     check_threads(threads)
     timings = Timings() if timings is None else timings
-    with folder_of(path) as (folder, name), ExitStack() as stack:
-        plan = Plan(name, tables, max_shard_size, force)
+    with folder_of(path) as (folder, name), closing(Plan(name, tables, max_shard_size, force)) as plan:
         if rows is not None or shard is not None:
             return _create_part(folder, plan, rows, shard, sync, threads, progress, timings)
         plan.refuse_finished(folder)
         plan.refuse_unfinished(folder)
-        if force:
-            plan.remove_unfinished(folder)
-        plan.refuse_small_disk(folder)
-        with _removing(folder, plan):
+        try:
+            plan.begin(folder)
             for target in plan.targets:
-                stack.callback(target.close)
-                target.claim(folder, os.O_CREAT | os.O_EXCL)
+                target.create(folder, force)
                 target.check_places(folder, force)
-            plan.write_file(folder)
+            check_room(folder, name, plan.nbytes)
             with _added(timings, "writing"):
                 for target in plan.targets:
-                    target.reserve()
+                    target.prepare(folder)
+        except BaseException:
+            plan.undo(folder)
+            raise
         with plan.noted_as_unfinished():
-            for target in plan.targets:
-                pwrite(target.fd, memoryview(target.image.header), 0)
             blocks = Blocks(span for target in plan.targets for span in target.spans())
             _write(blocks, threads, progress, timings)
             with _added(timings, "syncing"):
@@ -153,7 +155,7 @@ def _write(blocks: Blocks, threads: int | None, progress: Progress | None, timin
         begin = perf_counter()
         data = recompute(span, first, last, buffers.made)
         made = perf_counter()
-        pwrite(span.fd, data.data, span.tensor.begin + first * span.itemsize)
+        span.file.write(data.data, span.tensor.begin + first * span.itemsize)
         written = perf_counter()
         with lock:
             computing += made - begin
@@ -167,22 +169,14 @@ def _write(blocks: Blocks, threads: int | None, progress: Progress | None, timin
     timings.writing += seconds - part
 
 
-@contextmanager
-def _removing(folder: int, plan: Plan) -> Iterator[None]:
-    """Remove the new files of a creation that fails before it has written a byte of its tables."""
-    try:
-        yield
-    except BaseException:
-        made = [target.partial for target in plan.targets if target.is_new]
-        if plan.wrote_plan_file:
-            made.append(plan.plan_file)
-        for name in made:
-            with suppress(FileNotFoundError):
-                os.unlink(name, dir_fd=folder)
-        raise
-
-
 # ---- parts
+
+
+def check_pair(shard: Any) -> tuple[int, int]:
+    """The number of a shard and the number of all shards, of an argument (k, n)."""
+    if not isinstance(shard, Sequence) or len(shard) != 2:
+        raise TypeError(f"shard must be a pair (k, n), got {shard!r:.80}")
+    return check_shard(*shard)
 
 
 def shard_of(spans: list[Span], k: int, n: int) -> list[Span]:
@@ -200,9 +194,7 @@ def _part(spans: list[Span], rows: tuple[int, int] | None, shard: tuple[int, int
     if rows is not None and shard is not None:
         raise ValueError("a part is given by rows= or by shard=, got both")
     if shard is not None:
-        if not isinstance(shard, Sequence) or len(shard) != 2:
-            raise TypeError(f"shard must be a pair (k, n), got {shard!r:.80}")
-        return shard_of(spans, *check_shard(*shard))
+        return shard_of(spans, *check_pair(shard))
     assert rows is not None
     first, last = map(index, rows)
     if len(spans) != 1:
@@ -230,30 +222,37 @@ def _create_part(
         return _check_part(folder, plan, rows, shard, threads, progress)
     plan.refuse_finished(folder)
     try:
-        with _removing(folder, plan):
-            for target in plan.targets:
-                target.refuse_publisher(folder)
-                try:
-                    target.claim(folder, os.O_CREAT | os.O_EXCL, shared=True)
-                except FileExistsError:
-                    target.claim(folder, os.O_CREAT, shared=True)
-                target.check_places(folder, False)
-            plan.write_file(folder)
-        with plan.noted_as_unfinished():
-            with _added(timings, "writing"):
-                for target in plan.targets:
-                    target.reserve()
-                    pwrite(target.fd, memoryview(target.image.header), 0)
-            blocks = Blocks(_part([span for target in plan.targets for span in target.spans()], rows, shard))
-            _write(blocks, threads, progress, timings)
-            if sync:
-                with _added(timings, "syncing"):
-                    for target in plan.targets:
-                        target.sync(folder)
-            return blocks.bytes_of()
-    finally:
+        plan.join(folder)
         for target in plan.targets:
-            target.close()
+            open_or_create(folder, plan, target)
+            target.check_places(folder, False)
+    except BaseException:
+        plan.undo(folder)
+        raise
+    with plan.noted_as_unfinished():
+        with _added(timings, "writing"):
+            for target in plan.targets:
+                target.prepare(folder)
+        blocks = Blocks(_part([span for target in plan.targets for span in target.spans()], rows, shard))
+        _write(blocks, threads, progress, timings)
+        if sync:
+            with _added(timings, "syncing"):
+                for target in plan.targets:
+                    target.sync()
+                sync_folder(folder)
+        return blocks.bytes_of()
+
+
+def open_or_create(folder: int, plan: Plan, target: Target) -> None:
+    """Open the partial file of a plan that others may be writing too; create it if nobody has begun it."""
+    if not exists(folder, target.partial):
+        plan.forget_verified(folder)  # of a file that has been removed
+        try:
+            target.create(folder, plan.force)
+            return
+        except FileExistsError:  # another process was quicker
+            pass
+    target.open(folder)
 
 
 def _check_part(
@@ -265,23 +264,11 @@ def _check_part(
     progress: Progress | None,
 ) -> int:
     """Return 0 if the finished files hold the part, as when a job writes it again; raise FileExistsError if not."""
-    differs = False
-
-    def look(span: Span, first: int, last: int, buffers: Buffers) -> None:
-        nonlocal differs
-        differs = differs or not read_block(span, first, last, buffers.read)[1]
-
-    spans: list[Span] = []
-    with ExitStack() as stack:
-        for target in plan.targets:
-            fd = open_file(folder, target.name, os.O_RDONLY)
-            stack.callback(os.close, fd)
-            header = target.image.header
-            differs = differs or os.fstat(fd).st_size != target.image.nbytes
-            differs = differs or os.pread(fd, len(header), 0) != header
-            spans += [span._replace(fd=fd) for span in target.spans()]
-        if not differs:
-            for_each(Blocks(_part(spans, rows, shard)), look, threads, progress)
-    if differs:
+    right, spans = True, []
+    for target in plan.targets:
+        target.file, header = File(folder, target.name, os.O_RDONLY), target.image.header
+        right = right and target.file.size() == target.image.nbytes and target.file.read(len(header), 0) == header
+        spans += target.spans()
+    if not (right and all_right(Blocks(_part(spans, rows, shard)), threads, progress)):
         raise FileExistsError(EEXIST, "is already finished, and differs from the part to be written", plan.name)
     return 0

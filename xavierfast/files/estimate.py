@@ -1,12 +1,14 @@
 """Prediction of the space and time that a creation needs."""
 
 import os
+from errno import EDQUOT, EFBIG, ENOSPC
 from time import perf_counter
 from typing import NamedTuple
 
 from .._core.validation import check_threads
 from .blocks import BLOCK_BYTES, Blocks, for_each, write_block
 from .formats import Tables
+from .handles import File
 from .plan import Plan
 from .posix import folder_of, free_bytes
 
@@ -45,7 +47,7 @@ def estimate(
     Raises
     ------
     OSError, TypeError, ValueError
-        As in :func:`create`, except that the files need not fit on the disk.
+        As in :func:`create`, except that nothing has to fit on the disk.
 
     Examples
     --------
@@ -58,21 +60,25 @@ def estimate(
         plan = Plan(name, tables, max_shard_size, force)
         plan.refuse_finished(folder)
         plan.refuse_unfinished(folder)
-        nbytes, free = sum(target.image.nbytes for target in plan.targets), free_bytes(folder)
+        nbytes, free = plan.nbytes, free_bytes(folder)
         if free is not None and nbytes > free:
             return Estimate(nbytes, free, None)
         try:
-            fd = os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, dir_fd=folder)
+            trial = File.unnamed(folder)
         except (AttributeError, OSError):  # only Linux has it, and not on all of its file systems
             return Estimate(nbytes, free, None)
         try:
-            blocks = Blocks(span._replace(fd=fd) for target in plan.targets for span in target.spans())
+            blocks = Blocks(span for target in plan.targets for span in target.spans(trial))
             chosen = range(min(len(blocks), TRIAL_BYTES // BLOCK_BYTES))
             begin = perf_counter()
             for_each(blocks, write_block, threads, None, chosen)
             if sync:
-                os.fsync(fd)
-            speed = max(1, blocks.bytes_of(chosen)) / (perf_counter() - begin)
+                trial.sync()
+            seconds = perf_counter() - begin
+        except OSError as error:  # others have filled the disk meanwhile, or there is a quota
+            if error.errno not in (ENOSPC, EDQUOT, EFBIG):
+                raise
+            return Estimate(nbytes, free, None)
         finally:
-            os.close(fd)
-        return Estimate(nbytes, free, nbytes / speed)
+            trial.close()
+        return Estimate(nbytes, free, nbytes * seconds / max(1, blocks.bytes_of(chosen)))

@@ -23,6 +23,7 @@ import numpy as np
 
 from .._core.validation import MAX_AXES
 from ..table import Table
+from .handles import File
 from .untrusted_json import FormatError, from_json
 
 __all__ = [
@@ -150,26 +151,33 @@ def _safetensors_image(tables: Mapping[str, Table]) -> Image:
 # ---- reading
 
 
-def read_image(ending: str, fd: int, size: int) -> Image:
+def read_image(ending: str, file: File, size: int) -> Image:
     """Read the image of an open file of `size` bytes from its header; the file may differ in length from ``nbytes``.
 
     A .bin file has no header: its one tensor consists of all bytes.
     """
     if ending == ".bin":
         return Image(b"", [Tensor("", (size,), "uint8", 0, size)], size, {})
-    return _read_npy(fd, size) if ending == ".npy" else _read_safetensors(fd, size)
+    return _read_npy(file, size) if ending == ".npy" else _read_safetensors(file, size)
 
 
-def _read_npy(fd: int, size: int) -> Image:
-    file = io.BytesIO(os.pread(fd, min(size, MAX_NPY_HEADER_BYTES), 0))
+def _read_whole(file: File, count: int, offset: int) -> bytes:
+    data = file.read(count, offset)
+    if len(data) < count:
+        raise FormatError(f"a header of {count:,} bytes ends after {len(data):,}: the file became shorter meanwhile")
+    return data
+
+
+def _read_npy(file: File, size: int) -> Image:
+    text = io.BytesIO(_read_whole(file, min(size, MAX_NPY_HEADER_BYTES), 0))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            version = np.lib.format.read_magic(file)
+            version = np.lib.format.read_magic(text)
             if version not in ((1, 0), (2, 0)):
                 raise FormatError(f"a .npy header must be of version 1 or 2, got {version}")
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, fortran_order, dtype = read(file)
+            shape, fortran_order, dtype = read(text)
     except FormatError:
         raise
     except Exception as error:  # the text is untrusted, and NumPy does not list the errors of its parser
@@ -179,20 +187,20 @@ def _read_npy(fd: int, size: int) -> Image:
     if fortran_order and len(shape) > 1:
         raise FormatError("a table must be in C order, got a .npy file in Fortran order")
     shape = _check_shape(list(shape), 8 * dtype.itemsize)
-    header = file.getvalue()[: file.tell()]
+    header = text.getvalue()[: text.tell()]
     name = dtype.name if dtype.kind != "V" and dtype.isnative else dtype.str
     end = len(header) + math.prod(shape) * dtype.itemsize
     return Image(header, [Tensor("", shape, name, len(header), end)], end, {})
 
 
-def _read_safetensors(fd: int, size: int) -> Image:
-    start = os.pread(fd, 8, 0)
+def _read_safetensors(file: File, size: int) -> Image:
+    start = file.read(8, 0)
     length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
     if length > min(MAX_HEADER_BYTES, size - 8):
         raise FormatError(
             f"a safetensors header must fit in the file and in {MAX_HEADER_BYTES:,} bytes, got {length:,} of {size:,}"
         )
-    text = os.pread(fd, length, 8)
+    text = _read_whole(file, length, 8)
     fields = from_json(text)
     if not isinstance(fields, dict):
         raise FormatError("a safetensors header must be a JSON object")

@@ -12,8 +12,8 @@ from .._core.fill import Array
 from .._core.validation import check_count, check_threads
 from ..table import Table
 from .blocks import BLOCK_BYTES, Blocks, Buffers, Progress, Span, choose_blocks, for_each
-from .posix import pread
-from .reader import opened
+from .handles import File
+from .reader import is_number, opened
 
 __all__ = ["TensorStats", "measure"]
 
@@ -66,13 +66,6 @@ def _numbers(data: Array, dtype: str) -> Array:
         if kind.kind == "f" and kind.itemsize > 1
         else numbers.astype(np.float32 if kind.itemsize == 1 else float)
     )
-
-
-def _is_number(dtype: str) -> bool:
-    try:
-        return dtype in DTYPES or (dtype.islower() and np.dtype(dtype).kind in "biufc")
-    except TypeError:
-        return False
 
 
 def measure(
@@ -131,7 +124,7 @@ def measure(
                 _, (name, shape, dtype, begin, end), _ = entry
                 if tensor not in (None, name):
                     continue
-                if entry.problem and not _is_number(dtype):
+                if entry.problem and not is_number(dtype):
                     others.append(TensorStats(name, shape, dtype, end - begin, None))
                 else:
                     spans.append(entry.span())
@@ -145,12 +138,12 @@ def _measure(
 ) -> list[TensorStats]:
     blocks = Blocks(spans)
     chosen = choose_blocks(blocks, sample)
-    moments = {(span.fd, span.tensor.name): _Moments() for span in spans}
+    moments = {(span.file, span.tensor.name): _Moments() for span in spans}
     lock = threading.Lock()
 
     def read(span: Span, first: int, last: int, buffers: Buffers) -> Array:
         data = buffers.read[: (last - first) * span.itemsize]
-        count = pread(span.fd, data.data, span.tensor.begin + first * span.itemsize)
+        count = span.file.read_into(data.data, span.tensor.begin + first * span.itemsize)
         return _numbers(data[: count - count % span.itemsize], span.tensor.dtype)
 
     def add_moments(span: Span, first: int, last: int, buffers: Buffers) -> None:
@@ -165,18 +158,18 @@ def _measure(
             np.square(deviations, out=deviations)
             square = float(deviations.sum())
         with lock:
-            moments[span.fd, span.tensor.name].add(numbers.size, mean, square, low, high)
+            moments[span.file, span.tensor.name].add(numbers.size, mean, square, low, high)
 
     for_each(blocks, add_moments, threads, progress, chosen)
-    counts: dict[tuple[int, str], Array] = {}
+    counts: dict[tuple[File, str], Array] = {}
     edges = {}
     for span in spans:
-        where = span.fd, span.tensor.name
+        where = span.file, span.tensor.name
         edges[where] = _edges(span.table, moments[where])
         counts[where] = np.zeros(bins, np.int64)
 
     def add_counts(span: Span, first: int, last: int, buffers: Buffers) -> None:
-        where = span.fd, span.tensor.name
+        where = span.file, span.tensor.name
         numbers = read(span, first, last, buffers)
         low, high = edges[where]
         inside = numbers[(low <= numbers) & (numbers <= high)].astype(float)
@@ -190,7 +183,7 @@ def _measure(
     for_each(blocks, add_counts, threads, None, spread)
     results = []
     for span in spans:
-        where = span.fd, span.tensor.name
+        where = span.file, span.tensor.name
         m = moments[where]
         tensor = span.tensor
         stats = TensorStats(tensor.name, tensor.shape, tensor.dtype, tensor.end - tensor.begin, span.table)

@@ -5,48 +5,64 @@ means to verify and to rewrite the blocks that differ.
 """
 
 import os
-import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from errno import EEXIST, ENOENT
 
 from .._core.validation import check_threads
-from .blocks import Blocks, Buffers, Progress, Span, compare, for_each, read_block, write_block
+from .blocks import Blocks, Progress, all_right, rewrite
+from .create import check_pair, open_or_create, shard_of
 from .formats import Tables
+from .handles import File
 from .plan import Plan
-from .posix import exists, folder_of, open_file, pwrite
+from .posix import exists, folder_of, sync_folder
+from .repair import repair
 from .target import Target
 
 __all__ = ["resume"]
+
+DIFFERS = "exists and differs from the table to be resumed; move it away first"
 
 
 def resume(
     path: str | os.PathLike[str],
     tables: Tables | None = None,
     *,
+    shard: tuple[int, int] | None = None,
     max_shard_size: int | None = None,
     sync: bool = True,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> int:
-    """Finish a file that :func:`create` began: recompute it, write the blocks that differ, give it its final name.
+    """Finish a file that :func:`create` began, or repair a finished one: recompute it and write the blocks that differ.
+
+    An unfinished file then gets its final name. A finished file is repaired in place: a block is at any moment as it
+    was or as it should be, so that after a crash :func:`verify` and another `resume` see what is left. Rows that
+    training has changed count as wrong and are overwritten too, so do not resume a trained table.
 
     Parameters
     ----------
     path, sync, threads, progress
         As in :func:`create`.
     tables, max_shard_size
-        As in :func:`create`; if given, they must match the unfinished file. They are needed only if the creation
-        stopped before it wrote its recipe.
+        As in :func:`create`; if given, they must match the file. They are needed only if there is no recipe: because
+        the creation stopped before it wrote one, or because a recipe, a header or a file of a model was lost.
+    shard : (int, int), optional
+        Verify and finish only shard k of n, given as (k, n) with k from 0 to n - 1, so that n hosts share the work.
+        Each records on the disk that its shard is right, and the one that finds all n recorded gives the file its name.
+        Until then, the file stays unfinished.
 
     Returns
     -------
     int
-        The bytes that were written: whole blocks in which any byte was missing or wrong, and the header if it was.
+        The bytes that were written: whole blocks in which any byte was missing or wrong, and headers, sidecars and
+        indices of finished files that were.
 
     Raises
     ------
     FileNotFoundError
-        If there is no unfinished file of this name.
+        If there is no file of this name, or a part of it is lost and `tables` is not given.
+    FileExistsError
+        If there is a finished file of this name that holds other tables.
     BlockingIOError
         If another process is writing the file.
     FormatError, OSError, TypeError, ValueError
@@ -58,74 +74,120 @@ def resume(
     >>> from xavierfast.files import create
     >>> create("parts.npy", Table((1000, 64), seed=7), rows=(250, 500))
     64000
-    >>> resume("parts.npy")
-    256000
+    >>> resume("parts.npy"), resume("parts.npy")
+    (256000, 0)
     """
     check_threads(threads)
+    part = None if shard is None else check_pair(shard)
     with folder_of(path) as (folder, name), ExitStack() as stack:
         given = None if tables is None else Plan(name, tables, max_shard_size, False)
-        plan = Plan.read(folder, name)
+        plan = Plan.resumed(folder, name, shared=part is not None)
         if plan is None:
+            if given is None or not any(exists(folder, target.partial) for target in given.targets):
+                repaired, lost = repair(folder, name, given, part, sync, threads, progress)
+                if not lost:
+                    return repaired
+            assert given is not None
             plan = given
-            if plan is None or not any(exists(folder, target.partial) for target in plan.targets):
-                state = "is already finished" if exists(folder, name) else "has no unfinished file"
-                raise FileNotFoundError(ENOENT, f"{state}, so there is nothing to resume", name)
-        elif given is not None and (given.tables, given.max_shard_size) != (plan.tables, plan.max_shard_size):
+            plan.begin(folder) if part is None else plan.join(folder)
+        stack.callback(plan.close)
+        if given is not None and (given.tables, given.max_shard_size) != (plan.tables, plan.max_shard_size):
             raise ValueError(
                 f"tables and max_shard_size must be those of the unfinished file, got another recipe: {plan.plan_file} "
                 "holds the right one"
             )
-        left = []
-        for target in plan.targets:
-            stack.callback(target.close)
-            target.refuse_publisher(folder)
-            if exists(folder, target.partial):
-                target.claim(folder, 0)
-                target.check_places(folder, plan.force)
-            elif _is_finished(folder, target, threads):
-                continue
-            elif exists(folder, target.name) and not plan.force:
-                raise FileExistsError(
-                    EEXIST, "exists and differs from the table to be resumed; move it away first", target.name
-                )
-            else:
-                target.claim(folder, os.O_CREAT | os.O_EXCL)
-            left.append(target)
-        lock, written = threading.Lock(), 0
-
-        def repair(span: Span, first: int, last: int, buffers: Buffers) -> None:
-            nonlocal written
-            if read_block(span, first, last, buffers.read)[1]:
-                return
-            write_block(span, first, last, buffers)
-            with lock:
-                written += (last - first) * span.itemsize
-
         with plan.noted_as_unfinished():
-            for target in left:
-                target.reserve()
-                header = target.image.header
-                if os.pread(target.fd, len(header), 0) != header:
-                    pwrite(target.fd, memoryview(header), 0)
-                    written += len(header)
-            for_each(Blocks(span for target in left for span in target.spans()), repair, threads, progress)
-            if not exists(folder, plan.plan_file):
-                plan.write_file(folder)
+            if part is not None:
+                return _resume_part(folder, plan, part, sync, threads, progress)
+            left = []
+            for target in plan.targets:
+                if exists(folder, target.partial):
+                    target.open(folder)
+                    target.check_places(folder, plan.force)
+                elif _is_finished(folder, target, threads):
+                    continue
+                elif exists(folder, target.name) and not plan.force:
+                    raise FileExistsError(EEXIST, DIFFERS, target.name)
+                else:
+                    target.create(folder, plan.force)
+                left.append(target)
+            written = sum(target.prepare(folder) for target in left)
+            written += rewrite(Blocks(span for target in left for span in target.spans()), threads, progress)
             plan.publish(folder, sync)
-        return written
+            return written
 
 
-def _is_finished(folder: int, target: Target, threads: int | None) -> bool:
-    """Whether the final file is already complete and right, because the creation stopped between two renames."""
+def _resume_part(
+    folder: int, plan: Plan, part: tuple[int, int], sync: bool, threads: int | None, progress: Progress | None
+) -> int:
+    """Finish one part of an unfinished file, and the file itself if all other parts are recorded as finished."""
+    k, n = part
+    left = []
+    for target in plan.targets:
+        if exists(folder, target.partial) or not _is_finished(folder, target, threads, part):
+            if exists(folder, target.name) and not exists(folder, target.partial) and not plan.force:
+                raise FileExistsError(EEXIST, DIFFERS, target.name)
+            open_or_create(folder, plan, target)
+            left.append(target)
+    written = sum(target.prepare(folder) for target in left)
+    spans = shard_of([span for target in left for span in target.spans()], k, n)
+    written += rewrite(Blocks(spans), threads, progress)
+    if sync:
+        for target in left:
+            target.sync()
+        sync_folder(folder)
+    for target in left:
+        target.check_places(folder, plan.force)
+    plan.note_verified(folder, k, n)
     try:
-        fd = open_file(folder, target.name, os.O_RDONLY)
+        # Whoever removes a partial file forgets the records after that, so one of the two sees the other.
+        for target in left:
+            target.check_places(folder, plan.force)
+    except OSError:
+        plan.forget_verified(folder)
+        raise
+    if sync:
+        sync_folder(folder)
+    complete = plan.all_verified(folder, n)
+    plan.close()
+    if complete:
+        _publish_verified(folder, plan, n, sync)
+    return written
+
+
+def _publish_verified(folder: int, plan: Plan, n: int, sync: bool) -> None:
+    """Give a file its name whose parts are all recorded as finished, unless another process does that."""
+    try:
+        last = Plan.resumed(folder, plan.name, shared=False, wait=True)  # until the others have noted their parts
+    except FileExistsError:
+        return
+    if last is None:
+        return
+    with closing(last):
+        if last.identity != plan.identity or not last.all_verified(folder, n):
+            return
+        for target in last.targets:
+            if exists(folder, target.partial):
+                target.open(folder)
+                target.check_places(folder, last.force)
+            elif not exists(folder, target.name):
+                raise FileNotFoundError(ENOENT, "was removed while it was being written", target.partial)
+        last.publish(folder, sync)
+
+
+def _is_finished(folder: int, target: Target, threads: int | None, part: tuple[int, int] | None = None) -> bool:
+    """Whether the final file, or a part of it, is right already, because the creation stopped between two renames."""
+    try:
+        file = File(folder, target.name, os.O_RDONLY)
     except FileNotFoundError:
         return False
     try:
         header = target.image.header
-        if os.fstat(fd).st_size != target.image.nbytes or os.pread(fd, len(header), 0) != header:
+        if file.size() != target.image.nbytes or file.read(len(header), 0) != header:
             return False
-        blocks = Blocks(span._replace(fd=fd) for span in target.spans())
-        return not any(check.differ for check in compare(blocks, threads, None))
+        spans = target.spans(file)
+        if part is not None:
+            spans = shard_of(spans, *part)
+        return all_right(Blocks(spans), threads, None)
     finally:
-        os.close(fd)
+        file.close()

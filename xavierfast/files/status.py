@@ -8,8 +8,9 @@ from errno import ENOENT
 from .._core.validation import check_count, check_threads
 from .blocks import Blocks, Buffers, Progress, Span, TensorCheck, compare, for_each, read_block
 from .create import shard_of
+from .handles import File
 from .plan import Plan
-from .posix import exists, folder_of, open_file
+from .posix import exists, folder_of
 from .verify import verify
 
 __all__ = ["Status", "status"]
@@ -85,9 +86,9 @@ def status(
             if present is None:
                 absent += target.spans()
                 continue
-            fd = open_file(folder, present, os.O_RDONLY)
-            stack.callback(os.close, fd)
-            spans += [span._replace(fd=fd) for span in target.spans()]
+            file = File(folder, present, os.O_RDONLY)
+            stack.callback(file.close)
+            spans += target.spans(file)
         if shards is None:
             checks = compare(Blocks(spans), threads, progress)
             none = [
@@ -96,17 +97,17 @@ def status(
             ]
             return Status(False, (*checks, *none))
         missing = set(range(shards)) if absent else set()
-        number_of: dict[tuple[int, str, int], int] = {}
+        number_of: dict[tuple[File, str, int], int] = {}
         parts = []
         for k in range(shards):
             for part in shard_of(spans, k, shards):
                 if part.first < part.last:
-                    number_of[part.fd, part.tensor.name, part.first] = k
+                    number_of[part.file, part.tensor.name, part.first] = k
                     parts.append(part)
 
         def look(span: Span, first: int, last: int, buffers: Buffers) -> None:
             if not read_block(span, first, last, buffers.read)[1]:
-                missing.add(number_of[span.fd, span.tensor.name, span.first])
+                missing.add(number_of[span.file, span.tensor.name, span.first])
 
         for_each(Blocks(parts), look, threads, progress)
         return Status(False, (), tuple(sorted(missing)))

@@ -1,126 +1,94 @@
-"""One file that is being written: its partial file, the lock on it, and the space reserved for it."""
+"""One file that is being written: its partial file, and the space reserved for it."""
 
 import os
-from contextlib import suppress
-from errno import EAGAIN, EEXIST, ENOENT, ENOLCK, ENOSPC, ENOSYS, ENOTSUP
+from errno import EEXIST, ENOENT, ENOSYS, ENOTSUP, EOPNOTSUPP
+from typing import cast
 
 from ..table import Table
 from .blocks import Span
 from .formats import Image, format_of_path, write_image
-from .posix import Kind, exists, fallocate, free_bytes, is_open, kind_of, open_file
+from .handles import File
+from .posix import check_own, check_room, exists, fallocate, free_bytes, keep_mode, no_room
 
-try:
-    import fcntl
-except ImportError:
-    raise ImportError("xavierfast.files needs a POSIX system: it locks files and writes them with pwrite") from None
-
-__all__ = ["Target", "refuse_small_disk"]
+__all__ = ["Target", "reserve"]
 
 
 class Target:
-    """One file of a plan: the tables that it will hold, and the descriptor of its ``.partial`` while that is open."""
+    """One file of a plan: the tables that it will hold, and its ``.partial`` while that is written."""
 
     def __init__(self, name: str, tables: dict[str, Table]) -> None:
         self.name = name
         self.partial = f"{name}.partial"
         self.tables = tables
         self.image: Image = write_image(format_of_path(name), tables)
-        self.fd = -1
-        self.is_new = False  # whether `claim` created the partial file
+        self.file: File | None = None
+        self.is_new = False  # whether `create` made the partial file
 
-    def spans(self) -> list[Span]:
+    def spans(self, file: File | None = None) -> list[Span]:
+        """The tensors, in the partial file or in another `file`."""
         tables = [(tensor, self.tables[tensor.name]) for tensor in self.image.tensors]
-        return [Span(self.fd, tensor, table, 0, table.size, table.itemsize) for tensor, table in tables]
+        place = cast(File, file or self.file)  # None only if nothing will be read or written
+        return [Span(place, tensor, table, 0, table.size, table.itemsize) for tensor, table in tables]
 
-    def claim(self, folder: int, flags: int, shared: bool = False) -> None:
-        """Open and lock the partial file, or raise an error if another process is using it.
+    def create(self, folder: int, force: bool) -> None:
+        """Create the partial file; with `force`, give it the permissions of the file that it will replace."""
+        self.file = File(folder, self.partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, fleeting=True)
+        self.is_new = True
+        if force:
+            with self.file.descriptor() as fd:
+                keep_mode(folder, self.name, fd)
 
-        `flags` are O_CREAT and O_EXCL, or 0 for a file that exists. Processes that write parts share the lock.
-        """
-        try:
-            self.fd = open_file(folder, self.partial, os.O_RDWR | flags)
-        except FileExistsError:
-            if not flags & os.O_EXCL:
-                raise
-            raise FileExistsError(EEXIST, "another process has just begun to write it", self.partial) from None
-        _lock(self.fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, self.partial)
-        if not is_open(folder, self.partial, self.fd):
-            raise FileExistsError(EEXIST, "another process has just completed or removed it", self.partial)
-        self.is_new = bool(flags & os.O_EXCL)
-
-    def refuse_writer(self, folder: int) -> None:
-        """Raise BlockingIOError if another process is writing the partial file."""
-        with suppress(FileNotFoundError, PermissionError):
-            fd = open_file(folder, self.partial, os.O_RDWR)
-            try:
-                _lock(fd, fcntl.LOCK_EX, self.partial)
-            finally:
-                os.close(fd)
-
-    def refuse_publisher(self, folder: int) -> None:
-        """Raise BlockingIOError while the process that renamed this file is still renaming the others of its plan."""
-        if kind_of(folder, self.name) is Kind.FILE:
-            with suppress(FileNotFoundError, PermissionError):
-                fd = open_file(folder, self.name, os.O_RDONLY)
-                try:
-                    _lock(fd, fcntl.LOCK_SH, self.name)
-                finally:
-                    os.close(fd)
+    def open(self, folder: int) -> None:
+        """Open the partial file that exists, which must be this user's own."""
+        self.file = File(folder, self.partial, os.O_RDWR, fleeting=True)
+        with self.file.descriptor() as fd:
+            check_own(folder, self.partial, fd, twin=self.name)
 
     def check_places(self, folder: int, force: bool) -> None:
         """Raise an error if another process has removed or replaced the partial file, or created the final one."""
+        file = cast(File, self.file)
         if not exists(folder, self.partial):
             raise FileNotFoundError(ENOENT, "was removed while it was being written", self.partial)
-        if not is_open(folder, self.partial, self.fd):
+        if not file.is_named(self.partial):
             raise FileExistsError(EEXIST, "was replaced by another file while it was being written", self.partial)
-        if not force and exists(folder, self.name) and not is_open(folder, self.name, self.fd):
+        if not force and exists(folder, self.name) and not file.is_named(self.name):
             message = "has been created in the meantime; move it away, then call resume()"
             raise FileExistsError(EEXIST, message, self.name)
 
-    def reserve(self) -> None:
-        """Reserve space for the whole file, so that a full disk is reported before the first byte is written.
+    def held_bytes(self) -> int:
+        """The space that the partial file has already, as far as the whole file needs it."""
+        with cast(File, self.file).descriptor() as fd:
+            return min(self.image.nbytes, os.fstat(fd).st_blocks * 512)
 
-        The free space is asked for first: fallocate takes all of it for a moment before it fails.
-        """
-        need, have = self.image.nbytes, os.fstat(self.fd)
-        if have.st_size > need:
-            os.ftruncate(self.fd, need)
-        if not need:
-            return
-        refuse_small_disk(self.fd, need, self.name, have.st_blocks * 512)
-        code = fallocate(self.fd, need)
-        if code in (ENOSYS, ENOTSUP):  # this file system cannot reserve space
-            os.ftruncate(self.fd, need)
-        elif code:
-            raise OSError(code, f"{os.strerror(code)}: the system refuses the {need:,} bytes of the file", self.name)
+    def prepare(self, folder: int) -> int:
+        """Reserve the space of the whole file, and write its header; return the bytes of a header that was wrong."""
+        file, header = cast(File, self.file), self.image.header
+        reserve(folder, file, self.image.nbytes)
+        if file.read(len(header), 0) == header:
+            return 0
+        file.write(memoryview(header), 0)
+        return len(header)
 
-    def sync(self, folder: int) -> None:
-        try:
-            os.fsync(self.fd)
-        except OSError as error:  # some bytes may be lost, and a second fsync would still report success
-            os.unlink(self.partial, dir_fd=folder)
-            message = f"{error.strerror}: fsync failed, so the file was removed; call resume() to write it again"
-            raise OSError(error.errno, message, self.name) from error
+    def sync(self) -> None:
+        cast(File, self.file).sync()
 
     def close(self) -> None:
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        if self.file is not None:
+            self.file.close()
+            self.file = None
 
 
-def refuse_small_disk(fd: int, need: int, name: str, taken: int = 0) -> None:
-    """Raise OSError if `need` bytes, of which a file has `taken` some already, do not fit on the disk of `fd`."""
-    free = free_bytes(fd)
-    if free is not None and need > free + taken:
-        message = f"{os.strerror(ENOSPC)}: {need:,} bytes are needed, and {free + taken:,} are free"
-        raise OSError(ENOSPC, message, name)
-
-
-def _lock(fd: int, how: int, name: str) -> None:
-    try:
-        fcntl.flock(fd, how | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise BlockingIOError(EAGAIN, "another process is writing this file", name) from None
-    except OSError as error:
-        if error.errno not in (ENOSYS, ENOTSUP, ENOLCK):  # these mean a file system without locks
-            raise
+def reserve(folder: int, file: File, need: int) -> None:
+    """Give a file its length and its space, so that a full disk is reported before the first byte is written."""
+    with file.descriptor() as fd:
+        found = os.fstat(fd)
+        if found.st_size > need:
+            os.ftruncate(fd, need)
+        if not need:
+            return
+        check_room(folder, file.name, need, min(need, found.st_blocks * 512))
+        code = fallocate(fd, need)
+        if code in (ENOSYS, ENOTSUP, EOPNOTSUPP):  # this file system cannot reserve space
+            os.ftruncate(fd, need)
+        elif code:
+            raise OSError(code, no_room(code, need, free_bytes(folder)), file.name)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from .._core.fill import Array
 from .._core.validation import check_count, check_threads
-from .blocks import Blocks, Progress, Span, TensorCheck, choose_blocks, compare
+from .blocks import BLOCK_BYTES, Blocks, Progress, Span, TensorCheck, choose_blocks, compare
 from .formats import Tables, format_of_path, named, npy_header
-from .posix import folder_of, open_file, pwrite
-from .reader import opened, tables_of
+from .posix import about, check_room, folder_of, open_file, pwrite
+from .reader import opened_with_problems, tables_of
 
 __all__ = ["Verification", "verify"]
 
@@ -87,7 +87,7 @@ def verify(
     if sample is not None:
         sample = check_count("sample", sample)
     expected = None if recipe is None else tables_of(recipe) if isinstance(recipe, str | os.PathLike) else named(recipe)
-    with opened(path) as files:
+    with opened_with_problems(path) as (files, problems):
         spans, checks, extra = [], [], 0
         wanted: set[str] = set()
         for file in files:
@@ -107,6 +107,7 @@ def verify(
             raise ValueError(f"tensor must be the name of a tensor in the file, got {tensor!r}")
         if tensor is None:
             checks += [TensorCheck(name, 0, 0, problem="it is missing") for name in sorted(wanted - names)]
+            checks += [TensorCheck(name, 0, 0, problem=problem) for name, problem in problems]
         blocks = Blocks(spans)
         chosen = choose_blocks(blocks, sample)
         with _row_report(report, spans) as mark:
@@ -129,16 +130,22 @@ def _row_report(path: str | os.PathLike[str] | None, spans: list[Span]) -> Itera
     if len(header) + rows >= 1 << 63:
         raise ValueError(f"a report must have less than 2**63 bytes, got {rows:,} rows")
     with folder_of(path) as (folder, name):
+        check_room(folder, name, len(header) + rows)  # the rows that a truncated file lacks are all written
         fd = open_file(folder, name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         try:
-            os.ftruncate(fd, len(header) + rows)
+            with about(name):
+                os.ftruncate(fd, len(header) + rows)
 
             def write(ranges: Array) -> None:
                 for first, last in ranges.tolist():
-                    pwrite(fd, memoryview(b"\1" * (last - first)), len(header) + first)
+                    for at in range(first, last, BLOCK_BYTES):
+                        count = min(BLOCK_BYTES, last - at)
+                        with about(name):
+                            pwrite(fd, memoryview(b"\1" * count), len(header) + at)
 
             yield write
-            pwrite(fd, memoryview(header), 0)
+            with about(name):
+                pwrite(fd, memoryview(header), 0)
         except BaseException:
             os.unlink(name, dir_fd=folder)
             raise
