@@ -1,17 +1,21 @@
 """What is in the way of a table on disk stays as it is: files, leftovers, folders, symlinks and pipes."""
 
 import contextlib
+import errno
+import fcntl
+import itertools
 import json
 import os
 import re
 import socket
 
+import numpy as np
 import pytest
 from file_support import FORMATS, SHARD, SHARDED, Stop, contents, middle, small, undisturbed, unfinished, whole
 from support import run
 
 from xavierfast import files
-from xavierfast.files import create, estimate, measure, resume, verify
+from xavierfast.files import FormatError, create, estimate, handles, load, measure, reader, resume, target, verify
 
 # ---- files, folders and leftovers
 
@@ -208,6 +212,166 @@ def test_fifos_do_not_hang(tmp_path):
         """,
         timeout=30,
     )
+
+
+# ---- files of others
+
+
+def foreign(path):
+    """Let a file belong to another user, which only root can do."""
+    if os.geteuid():
+        pytest.skip("only root can give a file away")
+    os.chown(path, 65534, -1)
+
+
+@pytest.mark.parametrize("name", ["t.npy.partial", "t.npy.partial.recipe.json"])
+def test_unfinished_files_of_another_user(tmp_path, name):
+    path = tmp_path / "t.npy"
+    create(path, small(), shard=(0, 2))
+    (tmp_path / name).chmod(0o666)
+    foreign(tmp_path / name)
+    before = contents(tmp_path)
+    for call in (
+        lambda: resume(path),
+        lambda: resume(path, small(), shard=(0, 2)),
+        lambda: create(path, small(), shard=(1, 2)),
+        *[lambda: create(path, small(), force=True)] * ("recipe" in name),
+    ):
+        with pytest.raises(PermissionError, match=r"belongs to another user \(uid 65534\)") as caught:
+            call()
+        assert caught.value.filename == name
+        assert contents(tmp_path) == before
+
+
+def test_a_record_of_another_user_proves_nothing(tmp_path):
+    path = tmp_path / "t.npy"
+    create(path, small(), shard=(0, 2))
+    identity = json.loads((tmp_path / "t.npy.partial.recipe.json").read_text())["identity"]
+    record = tmp_path / "t.npy.partial.verified-1-of-2"
+    record.write_text(identity)
+    foreign(record)
+    with pytest.raises(PermissionError, match="belongs to another user"):
+        resume(path, shard=(0, 2))
+    assert not path.exists()
+    record.write_text("0" * 32)  # of an earlier table
+    os.chown(record, os.geteuid(), -1)
+    resume(path, shard=(0, 2))
+    assert not path.exists()
+    resume(path, shard=(1, 2))
+    assert contents(tmp_path) == undisturbed(tmp_path / "want", "t.npy", small())
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_hard_link_in_the_place_of_an_unfinished_file(tmp_path, begun):
+    path, victim = tmp_path / "t.npy", tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    if begun:
+        create(path, small(), shard=(0, 2))
+        (tmp_path / "t.npy.partial").unlink()
+    os.link(victim, tmp_path / "t.npy.partial")
+    for call in (
+        lambda: create(path, small(), shard=(1, 2)),
+        lambda: resume(path, small()),
+        lambda: resume(path, small(), shard=(1, 2)),
+    ):
+        with pytest.raises(PermissionError, match="hard link"):
+            call()
+        assert victim.read_bytes() == b"precious"
+    create(path, small(), force=True)
+    assert (victim.read_bytes(), whole(path, small())) == (b"precious", True)
+
+
+@pytest.mark.parametrize("mode", [None, "r", "r+", "c"])
+@pytest.mark.parametrize("swap", ["another table", "a pipe", "a symlink", "nothing"])
+def test_load_opens_a_file_once(tmp_path, monkeypatch, mode, swap):
+    """Whatever takes the file's place after it was opened, the array is that of the file that was judged."""
+    path = tmp_path / "t.npy"
+    create(path, small())
+    create(tmp_path / "other.npy", small(8))
+    real = reader.read_image
+
+    def swapped(*arguments):
+        image = real(*arguments)
+        path.rename(tmp_path / "old.npy")
+        if swap == "another table":
+            os.link(tmp_path / "other.npy", path)
+        elif swap == "a pipe":
+            os.mkfifo(path)
+        elif swap == "a symlink":
+            path.symlink_to("other.npy")
+        return image
+
+    monkeypatch.setattr(reader, "read_image", swapped)
+    array = load(path, mode)
+    assert array.tobytes() == small().read().tobytes()
+    if mode == "r+":
+        array[0] = 0
+        array.flush()
+        assert not np.load(tmp_path / "old.npy")[0].any()
+    assert np.load(tmp_path / "other.npy").tobytes() == small(8).read().tobytes()
+
+
+def test_a_symlink_is_not_mapped_to_write(tmp_path):
+    create(tmp_path / "real.npy", small())
+    (tmp_path / "t.npy").symlink_to("real.npy")
+    (tmp_path / "t.npy.recipe.json").symlink_to("real.npy.recipe.json")
+    for mode in (None, "r", "c"):
+        assert load(tmp_path / "t.npy", mode).tobytes() == small().read().tobytes()
+    with pytest.raises(OSError, match="symlink"):
+        load(tmp_path / "t.npy", "r+")
+
+
+# ---- calls that fail after a file was opened
+
+
+@pytest.mark.parametrize("part", [{}, {"shard": (0, 2)}, {"force": True}])
+@pytest.mark.parametrize("function", ["fstat", "flock", "stat", "fchmod", "statvfs", "ftruncate"])
+def test_a_failed_call_names_its_file_and_leaves_nothing(tmp_path, monkeypatch, function, part):
+    """One after the other, each call of a function fails."""
+    path = tmp_path / "t.npy"
+    owner = fcntl if function == "flock" else os
+    real = getattr(owner, function)
+    if "force" in part:
+        create(path, small(8))
+    before = contents(tmp_path)
+    for k in range(100):
+        count = itertools.count()
+
+        def fail(*arguments, k=k, count=count, **options):
+            if next(count) == k:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return real(*arguments, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, function, fail)
+            patch.setattr(target, "fallocate", lambda fd, nbytes: errno.ENOSYS)
+            try:
+                create(path, small(), **part)
+                break
+            except OSError as error:
+                assert error.filename, (k, function)
+                notes = getattr(error, "__notes__", ())
+        left = contents(tmp_path)
+        if left != before:  # bytes of the table had been written
+            assert any("call resume() to finish it" in note for note in notes), (k, function, sorted(left))
+            for name in left.keys() - before.keys():
+                (tmp_path / name).unlink()
+            for name, data in before.items():
+                (tmp_path / name).write_bytes(data)
+    assert k < 99
+
+
+def test_a_header_that_becomes_shorter(tmp_path, monkeypatch):
+    for name in ("t.npy", "t.safetensors"):
+        path = tmp_path / name
+        create(path, small())
+        for left in (0, 5, 7, 50):
+            with monkeypatch.context() as patch:
+                patch.setattr(
+                    handles, "pread", lambda fd, count, offset, left=left: os.pread(fd, min(count, left), offset)
+                )
+                with pytest.raises(FormatError):
+                    verify(path, small())
 
 
 # ---- another order of bytes

@@ -7,7 +7,7 @@ kill the process (SIGBUS).
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from errno import EEXIST
 from operator import index
@@ -223,8 +223,8 @@ def _create_part(
     plan.refuse_finished(folder)
     try:
         plan.join(folder)
+        open_or_create(folder, plan, plan.targets)
         for target in plan.targets:
-            open_or_create(folder, plan, target)
             target.check_places(folder, False)
     except BaseException:
         plan.undo(folder)
@@ -243,16 +243,17 @@ def _create_part(
         return blocks.bytes_of()
 
 
-def open_or_create(folder: int, plan: Plan, target: Target) -> None:
-    """Open the partial file of a plan that others may be writing too; create it if nobody has begun it."""
-    if not exists(folder, target.partial):
-        plan.forget_verified(folder)  # of a file that has been removed
-        try:
-            target.create(folder, plan.force)
-            return
-        except FileExistsError:  # another process was quicker
-            pass
-    target.open(folder)
+def open_or_create(folder: int, plan: Plan, targets: list[Target]) -> None:
+    """Open the partial files of a plan that others may be writing too; create those that nobody has begun."""
+    missing = [target for target in targets if not exists(folder, target.partial)]
+    if missing:
+        plan.forget_verified(folder)  # of files that have been removed
+    for target in targets:
+        if target in missing:
+            with suppress(FileExistsError):  # another process was quicker
+                target.create(folder, plan.force)
+                continue
+        target.open(folder)
 
 
 def _check_part(

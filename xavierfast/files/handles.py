@@ -5,12 +5,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from errno import EEXIST, EMFILE, ENFILE
+from resource import RLIMIT_NOFILE, getrlimit
 
 from .posix import about, open_file, pread, pread_into, pwrite
 
 __all__ = ["File"]
 
-# The number of descriptors that stay open for files of tensors; fewer where the system's limit is lower.
+# The number of descriptors that stay open for files of tensors, unless a quarter of the process's limit is less.
 MAX_OPEN = 100
 # A lock that the same thread may take again, as a handler of signals may use files too.
 _guard = threading.RLock()
@@ -70,7 +71,7 @@ class File:
 
     def _opened(self, flags: int) -> int:
         while True:
-            while len(_open) >= MAX_OPEN and _close_one():
+            while len(_open) >= _most_open() and _close_one():
                 pass
             try:
                 return open_file(self.folder, self.name, flags, self._follow)
@@ -123,6 +124,11 @@ class File:
             fd, self._fd = self._fd, -1
             if fd >= 0:
                 os.close(fd)
+
+
+def _most_open() -> int:
+    limit = getrlimit(RLIMIT_NOFILE)[0]
+    return MAX_OPEN if limit < 0 else min(MAX_OPEN, limit // 4)  # no limit is a negative number on Linux
 
 
 def _close_one() -> bool:

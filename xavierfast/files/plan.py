@@ -35,7 +35,7 @@ from .posix import (
     move,
     open_file,
     read_json,
-    remove_temporaries,
+    remove_matching,
     sync_folder,
     write_locked,
     write_small,
@@ -308,14 +308,19 @@ class Plan:
             os.close(fd)
 
     def forget_verified(self, folder: int) -> None:
-        record = re.compile(rf"{re.escape(self.name)}\.partial\.verified-[0-9]+-of-[0-9]+")
-        for name in os.listdir(folder):
-            if record.fullmatch(name):
-                with suppress(FileNotFoundError):
-                    os.unlink(name, dir_fd=folder)
+        remove_matching(folder, self._records)
 
     def _record(self, k: int, n: int) -> str:
         return f"{self.name}.partial.verified-{k}-of-{n}"
+
+    @property
+    def _records(self) -> str:
+        return rf"{re.escape(self.name)}\.partial\.verified-[0-9]+-of-[0-9]+"
+
+    def remove_temporaries(self, folder: int) -> None:
+        """Remove the temporary files that a crash in ``write_small`` has left."""
+        small = [re.escape(name) for name in (self.plan_file, self.sidecar, self.index) if name]
+        remove_matching(folder, rf"\.({'|'.join([*small, self._records])})\.[0-9a-f]{{16}}")
 
     # ---- the end
 
@@ -334,7 +339,7 @@ class Plan:
                 target.sync()
         if not is_open(folder, self.plan_file, self._fd):
             raise FileExistsError(EEXIST, "was removed or replaced while the table was written", self.plan_file)
-        remove_temporaries(folder, [name for name in (self.plan_file, self.sidecar, self.index) if name])
+        self.remove_temporaries(folder)
         if self.sidecar:
             write_small(folder, self.sidecar, self.sidecar_data(), True)
         for target in open_targets:

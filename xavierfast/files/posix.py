@@ -8,7 +8,7 @@ import re
 import secrets
 import stat
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from enum import Enum
 from errno import (
@@ -49,7 +49,8 @@ def folder_of(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
     folder, name = os.path.split(os.fsdecode(path))
     fd = os.open(folder or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        yield fd, name
+        with about(name):
+            yield fd, name
     finally:
         os.close(fd)
 
@@ -229,12 +230,13 @@ def keep_mode(folder: int, name: str, fd: int) -> None:
             os.fchmod(fd, found.st_mode & 0o777)
 
 
-def remove_temporaries(folder: int, names: Iterable[str]) -> None:
-    """Remove the temporary files that a crash in ``write_small`` has left of files with these names."""
-    temporary = re.compile(rf"\.({'|'.join(map(re.escape, names))})\.[0-9a-f]{{16}}")
+def remove_matching(folder: int, pattern: str) -> None:
+    """Remove the files whose whole name matches a pattern of ``re``."""
+    names = re.compile(pattern)
     for name in os.listdir(folder):
-        if temporary.fullmatch(name):
-            os.unlink(name, dir_fd=folder)
+        if names.fullmatch(name):
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=folder)
 
 
 def read_json(folder: int, name: str, follow: bool = False) -> Any:

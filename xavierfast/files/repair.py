@@ -71,6 +71,7 @@ def repair(
             item.finish(sync)
     lost = len(present) < len(plan.targets)
     if not lost:
+        plan.remove_temporaries(folder)
         small = 0
         if plan.sidecar and _or_none(lambda: recorded_beside(folder, name)) != plan.tables:
             small += _write(folder, plan.sidecar, plan.sidecar_data())
@@ -126,15 +127,19 @@ class _Finished:
             if os.fstat(fd).st_nlink > 1:
                 message = "is wrong, and has another name too (a hard link), whose contents would change; copy it first"
                 raise PermissionError(EPERM, message, self.target.name)
-        reserve(self.folder, self.writer, self.target.image.nbytes)
         return self.writer
 
     def write_header(self) -> int:
-        header = self.target.image.header
-        if self.start == header:
-            return 0
-        self.writer.write(memoryview(header), 0)
-        return len(header)
+        """Write the header if it is wrong, and reserve the file's space; return the header's bytes if it was wrong.
+
+        The header goes first: it holds the recipes of .safetensors files, by which the next `resume` knows the file.
+        """
+        header, written = self.target.image.header, 0
+        if self.start != header:
+            self.writer.write(memoryview(header), 0)
+            written = len(header)
+        reserve(self.folder, self.writer, self.target.image.nbytes)
+        return written
 
     def finish(self, sync: bool) -> None:
         if self.writer is self.file:
@@ -162,7 +167,14 @@ def _wrong_blocks(
             finished[span.file].is_wrong = True
             finished[span.file].has_other_values |= differs
 
-    for_each(Blocks(spans), look, threads, progress)
+    held = []
+    for span in spans:
+        size = max(0, finished[span.file].size - span.tensor.begin)
+        end = min(max(-(-size // span.itemsize), span.first), span.last)  # what is beyond it need not be read
+        held.append(span._replace(last=end))
+        if end < span.last:
+            wrong.append(span._replace(first=end))
+    for_each(Blocks(held), look, threads, progress)
     return wrong
 
 

@@ -127,8 +127,8 @@ def _resume_part(
         if exists(folder, target.partial) or not _is_finished(folder, target, threads, part):
             if exists(folder, target.name) and not exists(folder, target.partial) and not plan.force:
                 raise FileExistsError(EEXIST, DIFFERS, target.name)
-            open_or_create(folder, plan, target)
             left.append(target)
+    open_or_create(folder, plan, left)
     written = sum(target.prepare(folder) for target in left)
     spans = shard_of([span for target in left for span in target.spans()], k, n)
     written += rewrite(Blocks(spans), threads, progress)
@@ -148,7 +148,7 @@ def _resume_part(
         raise
     if sync:
         sync_folder(folder)
-    complete = plan.all_verified(folder, n)
+    complete = not left or plan.all_verified(folder, n)  # none is left if a crash came after the renames
     plan.close()
     if complete:
         _publish_verified(folder, plan, n, sync)
@@ -164,7 +164,8 @@ def _publish_verified(folder: int, plan: Plan, n: int, sync: bool) -> None:
     if last is None:
         return
     with closing(last):
-        if last.identity != plan.identity or not last.all_verified(folder, n):
+        unnamed = any(exists(folder, target.partial) for target in last.targets)
+        if last.identity != plan.identity or (unnamed and not last.all_verified(folder, n)):
             return
         for target in last.targets:
             if exists(folder, target.partial):
