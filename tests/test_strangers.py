@@ -8,6 +8,7 @@ import signal
 import struct
 import sys
 import tempfile
+import time
 import tracemalloc
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -676,6 +677,22 @@ SPECS_OF_STRANGERS = {
     "digits.json": f'{{"tensors": {{"w": "{"9" * 5000}"}}}}', "unit.json": '{"tensors": {"w": "1e99Tx1e99P"}}',
     "axes.json": f'{{"tensors": {{"w": "{"x".join("1" * 50_000)}"}}}}',
     "large axes.json": json.dumps({"tensors": {"w": {"shape": [2**62] * 50_000, "init": "normal"}}}),
+    "dots.toml": "tensors." + ".".join("a" * 50_000) + " = 1",
+    "quoted dots.toml": "[tensors." + ".".join(['"a\\"="'] * 50_000) + "]",
+    "dots in a rule.toml": "[tensors]\na = 1\n[rules]\n" + " . ".join(["'a#'"] * 50_000) + " = 1",
+    "tables.toml": "".join(f"[t{k}]\n" for k in range(600_000)),
+    "keys.toml": "".join(f"k{k}=1\n" for k in range(600_000)),
+    "parts.toml": "".join(f"[a{k}.{'b.' * 28}c]\n" for k in range(40_000)),
+    "lists.json": "[" + "[]," * 5_000_000 + "1]",
+    "unclosed.toml": ('\\' + '"' * 3 + '\n') * 1_000_000,
+    "unclosed too.toml": "'" * 3 + "''\n" * 1_000_000,
+    "open brackets.json": json.dumps({"tensors": {"a": [1]}, "rules": {"[" * 20_000: "zeros"}}),
+    "some open brackets.json": json.dumps({"tensors": {"a": [1]}, "rules": {"[" * 900: "zeros"}}),
+    "closed brackets.json": json.dumps({"tensors": {"a": [1]}, "rules": {"[z-a]" * 20_000: "zeros"}}),
+    "hyphens.json": json.dumps({"tensors": {"a": [1]}, "rules": {"[" + "z-a-" * 20_000 + "]": "zeros"}}),
+    "many patterns.json": json.dumps(
+        {"tensors": {"a": [1]}, "rules": {f"{k:05d}{'[a]' * 300}": "zeros" for k in range(9000)}}
+    ),
     "stars.json": json.dumps({"tensors": {"a" * 5000: [1]}, "rules": {"*a" * 40 + "b": "zeros"}}),
     "brackets.json": json.dumps({"tensors": {"a": [1]}, "rules": {"[z-a][!]]*[": "zeros"}}),
     "date.toml": "seed = 1979-05-27\n[tensors]\nw = 2020-01-01", "nan.toml": "seed = nan\n[tensors]\nw = [inf]",
@@ -720,6 +737,44 @@ def test_nested_to_the_limit(folder, name):
             for reader in readers.values():
                 with suppress(REFUSALS):
                     reader(str(folder / name))
+
+
+HUGE_TEXTS = {
+    "a recipe of lists": ("x.npy.recipe.json", b"[" + b"[]," * 20_000_000 + b"1]"),
+    "a recipe of 2 MB": ("x.npy.recipe.json", json.dumps(RECIPE | {"name": "a" * (1 << 21)}).encode()),
+    "an index of lists": ("x.safetensors.index.json", b"[" + b"[]," * 5_000_000 + b"1]"),
+    "an index of objects": ("x.safetensors.index.json", b"[" + b'{"a":{}},' * 3_000_000 + b"1]"),
+    "a plan of lists": ("x.npy.partial.recipe.json", b"[" + b"[]," * 5_000_000 + b"1]"),
+    "a header of lists": ("x.safetensors", st_bytes(b"[" + b"[]," * 5_000_000 + b"1]")),
+    "recipes of lists": ("x.safetensors", st_bytes({"__metadata__": {"xavierfast": "[" + "[]," * 5_000_000 + "1]"}})),
+    "an escaped string": ("x.safetensors", st_bytes(b'{"' + b'\\"' * 3_000_000)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", HUGE_TEXTS)
+def test_huge_texts_are_refused_before_they_are_parsed(folder, monkeypatch, case):
+    """A parser would take a gigabyte for them; all that is read is their structure."""
+    name, text = HUGE_TEXTS[case]
+    path = folder / name.removesuffix(".recipe.json").removesuffix(".index.json").removesuffix(".partial")
+    path.write_bytes(npy_bytes(NPY)) if name == "x.npy.recipe.json" else None
+    (folder / name).write_bytes(text)
+    parsed = []
+    real = json.loads
+    monkeypatch.setattr(json, "loads", lambda text, **options: parsed.append(len(text)) or real(text, **options))
+    reader = files.resume if "partial" in name else files.tables_of
+    with pytest.raises(files.FormatError, match=r"must (not )?have|Unterminated string"):
+        reader(path)
+    assert not [size for size in parsed if size > 1_000_000] or case == "an escaped string"
+
+
+def test_many_empty_tensors(folder):
+    """The cost of a tensor is bounded, whatever it holds."""
+    count = 40_000
+    fields = {f"w{k}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for k in range(count)}
+    (folder / "x.safetensors").write_bytes(st_bytes(fields))
+    begin = time.process_time()
+    assert len(files.measure(folder / "x.safetensors", threads=1)) == count
+    assert time.process_time() - begin < 10  # 1.3 s on a machine of 2024
 
 
 # ---- mutants of valid files

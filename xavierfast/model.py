@@ -18,6 +18,12 @@ from .table import Table
 
 __all__ = ["FirstMatch", "Rule", "check_rules", "init"]
 
+# fnmatch takes time that grows with the square of a pattern's length, and looks for the end of each "[" up to the
+# pattern's end.
+MAX_PATTERN_LENGTH = 1000
+MAX_UNCLOSED = 8
+# All patterns together; 10 MB of them would take a minute to compile.
+MAX_PATTERNS_LENGTH = 1 << 20
 # Shorter pieces occur in more names; longer ones differ more in length, and each length costs a pass over the name.
 PIECE_LENGTH = 8
 
@@ -200,6 +206,14 @@ class FirstMatch:
     """
 
     def __init__(self, patterns: Sequence[str]) -> None:
+        for pattern in patterns:
+            if len(pattern) > MAX_PATTERN_LENGTH:
+                got = f"{len(pattern):,} in {pattern!r:.80}"
+                raise ValueError(f"a pattern must have at most {MAX_PATTERN_LENGTH} characters, got {got}")
+            if pattern.count("[", pattern.rfind("]") + 1) > MAX_UNCLOSED:
+                raise ValueError(f"a pattern must close its brackets, got {pattern!r:.80}")
+        if sum(map(len, patterns)) > MAX_PATTERNS_LENGTH:
+            raise ValueError(f"patterns must have at most {MAX_PATTERNS_LENGTH:,} characters together, got more")
         self._patterns = patterns
         pieces = list(map(_pieces, patterns))
         counts = Counter(chain.from_iterable(map(set, pieces)))

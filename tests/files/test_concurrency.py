@@ -1,5 +1,7 @@
 """Several at once: processes and threads that make one table, and files that appear meanwhile."""
 
+import errno
+import fcntl
 import os
 import shutil
 import subprocess
@@ -11,7 +13,7 @@ import pytest
 from file_support import contents, middle, small, undisturbed, whole
 
 from xavierfast import Table
-from xavierfast.files import create, plan, resume, verify
+from xavierfast.files import create, plan, posix, resume, verify
 
 # ---- processes
 
@@ -233,3 +235,35 @@ def test_many_threads_of_one_process_make_tables(tmp_path):
     for caller in callers:
         caller.join()
     assert results == [True] * 8
+
+
+# ---- file systems without locks
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_locks(tmp_path, monkeypatch, code):
+    """One warning in a process, however many files it writes."""
+
+    def flock(fd, how):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(posix, "_warned_of_locks", False)
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.warns(RuntimeWarning, match="no locks.*only one process at a time may write a table here") as caught:
+        for name in ("t.npy", "u.npy"):
+            create(tmp_path / name, middle(), shard=(0, 2))
+            resume(tmp_path / name)
+            assert whole(tmp_path / name, middle())
+    assert len(caught) == 1
+
+
+def test_a_lock_that_fails(tmp_path, monkeypatch):
+    def flock(fd, how):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    for part in ({}, {"shard": (0, 2)}):
+        with pytest.raises(OSError, match="Input/output error") as caught:
+            create(tmp_path / "t.npy", middle(), **part)
+        assert caught.value.filename == "t.npy.partial.recipe.json"
+        assert os.listdir(tmp_path) == []

@@ -24,6 +24,7 @@ import numpy as np
 from .._core.validation import MAX_AXES
 from ..table import Table
 from .handles import File
+from .limits import MAX_HEADER_BYTES, MAX_NPY_HEADER_BYTES
 from .untrusted_json import FormatError, from_json
 
 __all__ = [
@@ -36,10 +37,6 @@ Tables = Table | Mapping[str, Table]
 
 # The alignment of a .safetensors file's first tensor, which is that of .npy files.
 ALIGNMENT_BYTES = 64
-# The format's own limit (safetensors' MAX_HEADER_SIZE).
-MAX_HEADER_BYTES = 100_000_000
-# numpy.lib.format parses at most 10,000 characters of an untrusted header, so more need not be read.
-MAX_NPY_HEADER_BYTES = 1 << 14
 
 _NUMPY_DTYPES = ("float16", "float32", "float64", "complex64", "complex128")
 _SAFETENSORS_DTYPES = {

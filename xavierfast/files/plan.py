@@ -24,6 +24,7 @@ from typing import Any
 from .._core.validation import check_count
 from ..table import Table
 from .formats import FormatError, Tables, format_of_path, named, tables_from_recipes
+from .limits import MAX_MODEL_BYTES, MAX_RECIPE_BYTES, json_excess
 from .posix import (
     Kind,
     check_own,
@@ -99,6 +100,17 @@ class Plan:
         }  # fmt: skip
         return json.dumps(fields).encode() + b"\n"
 
+    def _checked_json(self) -> bytes:
+        """The plan's text; raise ValueError if that or what will be written later is too large to be read again."""
+        data = self.to_json()
+        texts = [(data, MAX_MODEL_BYTES)]
+        if self.sidecar:
+            texts.append((self.sidecar_data(), MAX_RECIPE_BYTES))
+        for text, most in texts:
+            if len(text) > most or json_excess(text):
+                raise ValueError(f"tables must have recipes of at most {most:,} bytes, got {len(text):,}: make fewer")
+        return data
+
     @classmethod
     def read(cls, folder: int, name: str) -> "Plan | None":
         """Read the plan of an unfinished file, which may be untrusted; return None if there is no plan."""
@@ -108,7 +120,7 @@ class Plan:
         except FileNotFoundError:
             return None
         try:
-            return cls._parse(name, json_of(fd, plan_file))
+            return cls._parse(name, json_of(fd, plan_file, MAX_MODEL_BYTES))
         finally:
             os.close(fd)
 
@@ -174,7 +186,10 @@ class Plan:
     def _same_sidecar(self, folder: int, name: str) -> bool:
         """Whether `name` is the sidecar that a removed table left behind, with the recipe of the new table."""
         try:
-            return name == self.sidecar and read_json(folder, name) == next(iter(self.tables.values())).recipe
+            return (
+                name == self.sidecar
+                and read_json(folder, name, MAX_RECIPE_BYTES) == next(iter(self.tables.values())).recipe
+            )
         except (OSError, ValueError):
             return False
 
@@ -189,7 +204,7 @@ class Plan:
         except FileNotFoundError:
             return None
         try:
-            plan = cls._parse(name, json_of(fd, plan_file))
+            plan = cls._parse(name, json_of(fd, plan_file, MAX_MODEL_BYTES))
         except BaseException:
             os.close(fd)
             raise
@@ -208,7 +223,7 @@ class Plan:
                 before = self._plan_before(earlier)
                 self.replaces = self._old_names(folder, before)
                 leftovers += [target.partial for target in before.targets] if before else []
-            data = self.to_json()
+            data = self._checked_json()
             check_room(folder, self.plan_file, len(data))
             try:
                 self._fd = write_locked(folder, self.plan_file, data, earlier >= 0, fcntl.LOCK_EX)
@@ -228,7 +243,7 @@ class Plan:
         if fd < 0:
             return None
         try:
-            return Plan._parse(self.name, json_of(fd, self.plan_file))
+            return Plan._parse(self.name, json_of(fd, self.plan_file, MAX_MODEL_BYTES))
         except (ValueError, TypeError):
             return None
 
@@ -251,7 +266,7 @@ class Plan:
     def join(self, folder: int) -> None:
         """Share the lock on the plan's file with other writers of parts; write it if there is none."""
         try:
-            self._fd = write_locked(folder, self.plan_file, self.to_json(), False, fcntl.LOCK_SH)
+            self._fd = write_locked(folder, self.plan_file, self._checked_json(), False, fcntl.LOCK_SH)
             self._wrote = True
         except FileExistsError:
             other = Plan.resumed(folder, self.name, shared=True)

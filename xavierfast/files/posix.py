@@ -35,10 +35,6 @@ try:
 except ImportError:
     raise ImportError("xavierfast.files needs a POSIX system: it locks files and writes them with pwrite") from None
 
-# Sidecars, plans and indices are read whole, so larger ones are refused.
-MAX_JSON_BYTES = 1 << 28
-
-
 # ---- names in an open folder, which nobody can redirect by renaming or replacing the folder
 
 
@@ -239,19 +235,20 @@ def remove_matching(folder: int, pattern: str) -> None:
                 os.unlink(name, dir_fd=folder)
 
 
-def read_json(folder: int, name: str, follow: bool = False) -> Any:
+def read_json(folder: int, name: str, most: int, follow: bool = False) -> Any:
+    """Parse a file of at most `most` bytes."""
     fd = open_file(folder, name, os.O_RDONLY, follow)
     try:
-        return json_of(fd, name)
+        return json_of(fd, name, most)
     finally:
         os.close(fd)
 
 
-def json_of(fd: int, name: str) -> Any:
+def json_of(fd: int, name: str, most: int) -> Any:
     with about(name):
         size = os.fstat(fd).st_size
-        if size > MAX_JSON_BYTES:
-            raise FormatError(f"{name} must have at most {MAX_JSON_BYTES:,} bytes, got {size:,}")
+        if size > most:
+            raise FormatError(f"{name} must have at most {most:,} bytes, got {size:,}")
         return from_json(pread(fd, size, 0))
 
 

@@ -16,6 +16,7 @@ from ..table import Table
 from .blocks import Span
 from .formats import FormatError, Tensor, format_of_path, read_image, tables_from_recipes, write_image
 from .handles import File
+from .limits import MAX_MODEL_BYTES, MAX_RECIPE_BYTES
 from .posix import exists, folder_of, read_json
 
 __all__ = [
@@ -63,7 +64,7 @@ def recorded_beside(folder: int, name: str) -> dict[str, Table]:
     """The table, by its name, that a file's sidecar describes."""
     sidecar = f"{name}.recipe.json"
     try:
-        table = tables_from_recipes({"": read_json(folder, sidecar, follow=True)})[""]
+        table = tables_from_recipes({"": read_json(folder, sidecar, MAX_RECIPE_BYTES, follow=True)})[""]
     except FileNotFoundError:
         raise FileNotFoundError(ENOENT, f"has no recipe: {sidecar} is missing", name) from None
     return {table.name: table}
@@ -135,7 +136,7 @@ def index_beside(folder: int, name: str) -> str | None:
 
 def read_index(folder: int, index: str) -> dict[str, Any]:
     """Read an index, whose weight_map names .safetensors files in its own folder."""
-    fields: Any = read_json(folder, index, follow=True)
+    fields: Any = read_json(folder, index, MAX_MODEL_BYTES, follow=True)
     weights = fields.get("weight_map") if isinstance(fields, dict) else None
     if not isinstance(weights, dict) or not weights or not all(isinstance(name, str) for name in weights.values()):
         raise FormatError(f"{index} must map names to files in its weight_map")
@@ -206,7 +207,7 @@ def tables_of(path: str | os.PathLike[str]) -> dict[str, Table]:
     """
     if os.fspath(path).endswith(".recipe.json"):
         with folder_of(path) as (folder, name):
-            table = tables_from_recipes({"": read_json(folder, name, follow=True)})[""]
+            table = tables_from_recipes({"": read_json(folder, name, MAX_RECIPE_BYTES, follow=True)})[""]
         return {table.name: table}
     with opened(path) as files:
         return {name: table for file in files for name, table in file.recorded().items()}

@@ -13,13 +13,12 @@ from .._core.validation import MAX_AXES
 from ..model import FirstMatch, init
 from ..table import Table
 from .formats import FormatError
+from .limits import MAX_SPEC_BYTES, json_excess, toml_excess
 from .posix import folder_of, open_file
 from .reader import tensors_of
 
 __all__ = ["from_spec", "like", "parse_fraction", "parse_range", "parse_shape", "parse_size", "read_spec"]
 
-# A spec is written by hand, so a larger file is not one.
-MAX_SPEC_BYTES = 1 << 24
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9, "t": 10**12, "p": 10**15}
 _UNITS |= {f"{unit}i": 1 << 10 * power for power, unit in enumerate("kmgtp", 1)}
 _NUMBER = re.compile(r"([0-9][0-9_]*(?:\.[0-9]+)?(?:e[0-9]{1,2})?)([kmgtp]i?|b|)", re.IGNORECASE)
@@ -93,6 +92,8 @@ def read_spec(path: str | os.PathLike[str]) -> dict[str, Any]:
         data = file.read(min(size, MAX_SPEC_BYTES) + 1)
     if len(data) > MAX_SPEC_BYTES:
         raise ValueError(f"a spec must have at most {MAX_SPEC_BYTES:,} bytes, got more in {path!r}")
+    if excess := (toml_excess if ending == ".toml" else json_excess)(data):
+        raise FormatError(f"a spec must not have {excess}, got it in {path!r}")
     try:
         fields = tomllib.loads(data.decode()) if ending == ".toml" else json.loads(data)
     except (ValueError, RecursionError) as error:

@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+from .limits import json_excess
+
 __all__ = ["FormatError", "from_json"]
 
 
@@ -11,7 +13,9 @@ class FormatError(ValueError):
 
 
 def from_json(text: bytes) -> Any:
-    """Parse a JSON text; raise FormatError for repeated names, NaN, too deep nesting or invalid UTF-8."""
+    """Parse a JSON text; raise FormatError for repeated names, NaN, too many or too deep values, or invalid UTF-8."""
+    if excess := json_excess(text):
+        raise FormatError(f"JSON must not have {excess}")
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         fields = dict(pairs)
@@ -29,7 +33,5 @@ def from_json(text: bytes) -> Any:
         return value
     except FormatError:
         raise
-    except RecursionError:
-        raise FormatError("JSON must not be nested deeply") from None
     except ValueError as error:  # invalid UTF-8, wrong syntax, or an integer with thousands of digits
         raise FormatError(f"not JSON: {error}") from None
