@@ -353,6 +353,41 @@ def test_load(tmp_path, ml_dtypes, shape, dtype, ending, mode):
         assert not np.asarray(load(path)).astype(complex).any()
 
 
+@pytest.mark.parametrize("mode", [None, "r", "r+", "c"])
+@pytest.mark.parametrize(
+    "dtype", ["float32", "float64", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "complex64"]
+)
+def test_load_of_safetensors(tmp_path, ml_dtypes, dtype, mode):
+    tables = {name: Table((300, 7), "normal", std=0.1, seed=7, dtype=dtype, name=name) for name in "ab"}
+    create(tmp_path / "one.safetensors", tables["a"])
+    same_bits(load(tmp_path / "one.safetensors", mode), tables["a"].read())
+    create(tmp_path / "two.safetensors", tables)
+    create(tmp_path / "set.safetensors", tables, max_shard_size=1)
+    for name in ("two.safetensors", "set.safetensors", "set.safetensors.index.json"):
+        for tensor in "ab":
+            same_bits(load(tmp_path / name, mode, tensor=tensor), tables[tensor].read())
+    array = load(tmp_path / "one.safetensors", mode)
+    assert array.flags.writeable == (mode != "r")
+    if mode == "r+":
+        array[0] = 0
+        array.flush()
+        assert verify(tmp_path / "one.safetensors").tensors[0].differ == 1
+
+
+def test_load_of_safetensors_without_a_recipe(tmp_path, safetensors):
+    arrays = {"w": np.arange(6, dtype=np.int16).reshape(2, 3)}
+    safetensors.numpy.save_file(arrays, tmp_path / "t.safetensors")
+    same_bits(load(tmp_path / "t.safetensors"), arrays["w"])
+    os.truncate(tmp_path / "t.safetensors", os.stat(tmp_path / "t.safetensors").st_size - 1)
+    with pytest.raises(FormatError, match=r"must have .* bytes, got"):
+        load(tmp_path / "t.safetensors")
+
+
+def test_safetensors_says_what_it_holds(tmp_path):
+    with pytest.raises(ValueError, match=r"holds float32, .*bfloat16.*; got complex128 for 'items'.*or a \.npy file"):
+        create(tmp_path / "t.safetensors", small(dtype="complex128"))
+
+
 def test_what_load_refuses(tmp_path):
     create(tmp_path / "t.safetensors", {"a": small(), "b": small()})
     with pytest.raises(ValueError, match="load reads one tensor, got a file of 2: choose one with tensor="):

@@ -152,6 +152,16 @@ CRASHES = {  # before, the call that dies, what finishes it
         "resume('m.safetensors', shard=(0, 2)); resume('m.safetensors', shard=(1, 2))",
         "[resume('m.safetensors', shard=(k, 2)) for k in (0, 1)]",
     ),
+    "extend": (
+        "create('t.npy', growing); trained('t.npy')",
+        "extend('t.npy', 1500)",
+        "extend('t.npy', 1500)",
+    ),
+    "extend, then resume": (
+        "create('t.bin', growing); trained('t.bin')",
+        "extend('t.bin', (1500, 64))",
+        "resume('t.bin') if os.path.exists('t.bin.partial.recipe.json') else extend('t.bin', 1500)",
+    ),
     "part": (
         "create('t.npy', small, rows=(0, 10))",
         "create('t.npy', small, rows=(10, 20)); resume('t.npy')",
@@ -167,9 +177,10 @@ def crashed(case):
     return run(f"""
         import os, tempfile
         from xavierfast import Table
-        from xavierfast.files import create, resume, verify
+        from xavierfast.files import create, extend, resume, verify
 
         small = Table((1000, 64), seed=7, name="items")
+        growing = Table((1000, 64), "normal", std=0.02, seed=7, name="items")
         other = Table((1000, 64), seed=8, name="items")
         sharded = {{f"w{{k}}": Table((200 + 50 * k, 64), seed=5, name=f"w{{k}}") for k in range(4)}}
 
@@ -195,6 +206,8 @@ def crashed(case):
             with open(name, "r+b") as file:
                 file.seek(9000)
                 file.write(b"damaged")
+
+        trained = damage
 
         def looks_right(name):
             try:
@@ -247,7 +260,11 @@ def crashed(case):
                 left = contents()
                 for name in want.keys() & left.keys():
                     if not name.endswith(".json") and left[name] not in (want[name], old.get(name)):
-                        if not {"repair" in case} or looks_right(name):
+                        kept = left[name][128:].startswith(old.get(name, b"-")[128:])
+                        if {"extend" in case}:
+                            if not kept:
+                                print(k, name, "has lost rows that were trained")
+                        elif not {"repair" in case} or looks_right(name):
                             print(k, name, "is neither old nor new")
                 try:
                     {after}

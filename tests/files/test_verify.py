@@ -98,6 +98,21 @@ def test_truncated_data(tmp_path, ending, left):
     assert check.ranges == ((left // 256, 10_000),)
 
 
+@pytest.mark.parametrize("ending", FORMATS)
+@pytest.mark.parametrize("left", [0, 1, 255, 256, 257, 2_000_000, 2_559_999])
+def test_a_report_of_truncated_data(tmp_path, ending, left):
+    """The rows that are missing differ, so that nobody takes them for untouched."""
+    path, table = tmp_path / f"t{ending}", middle()
+    create(path, table)
+    os.truncate(path, path.stat().st_size - table.nbytes + left)
+    if left > 1000:
+        flip(path, 8 * (path.stat().st_size - left + 300))
+    (check,) = verify(path, report=tmp_path / "r.npy").tensors
+    report = np.load(tmp_path / "r.npy")
+    assert np.flatnonzero(~report).tolist() == [row for row in range(left // 256) if left < 1000 or row != 1]
+    assert check.differ == report.sum()
+
+
 @pytest.mark.parametrize("ending", [".npy", ".safetensors"])
 def test_truncated_header(tmp_path, ending):
     path = tmp_path / f"t{ending}"

@@ -8,6 +8,7 @@ it. The package needs a POSIX system.
 from .blocks import TensorCheck
 from .create import Timings, create
 from .estimate import Estimate, estimate
+from .extend import extend
 from .formats import FormatError
 from .measure import TensorStats, measure
 from .reader import load, tables_of
@@ -18,7 +19,7 @@ from .verify import Verification, verify
 
 __all__ = [
     "Estimate", "FormatError", "Status", "TensorCheck", "TensorStats", "Timings", "Verification", "create",
-    "estimate", "from_spec", "like", "load", "measure", "resume", "status", "tables_of", "verify",
+    "estimate", "extend", "from_spec", "like", "load", "measure", "resume", "status", "tables_of", "verify",
 ]  # fmt: skip
 
 

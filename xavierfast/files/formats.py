@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._core.dtypes import DTYPES
 from .._core.validation import MAX_AXES
 from ..table import Table
 from .handles import File
@@ -112,8 +113,9 @@ def _safetensors_image(tables: Mapping[str, Table]) -> Image:
     recipes = {name: table.recipe for name, table in tables.items()}
     for name, recipe in recipes.items():
         if recipe["dtype"] not in _SAFETENSORS_DTYPES:
+            held = ", ".join(dtype for dtype in DTYPES if dtype in _SAFETENSORS_DTYPES)
             raise ValueError(
-                f"a safetensors file cannot hold {recipe['dtype']}, got it for {name!r}: use another dtype"
+                f"a safetensors file holds {held}; got {recipe['dtype']} for {name!r}: use one of these, or a .npy file"
             )
         if name in ("", "__metadata__"):
             raise ValueError(f"a tensor in a safetensors file needs a name, got {name!r}: pass name=")

@@ -73,6 +73,7 @@ class Plan:
                 raise ValueError(f"max_shard_size= is only for .safetensors files, got {name!r}")
         self.max_shard_size = max_shard_size
         self.identity = secrets.token_hex(16)  # which tells this plan from a later one of the same tables
+        self.kept_rows: int | None = None  # the rows of a finished file to which rows are being appended
         self.replaces: list[str] = []  # files of an earlier table that are not replaced by files of the same name
         self._fd = -1
         self._wrote = False
@@ -96,7 +97,7 @@ class Plan:
         recipes = {name: table.recipe for name, table in self.tables.items()}
         fields = {
             "max_shard_size": self.max_shard_size, "force": self.force, "tables": recipes, "identity": self.identity,
-            "replaces": self.replaces,
+            "replaces": self.replaces, "kept_rows": self.kept_rows,
         }  # fmt: skip
         return json.dumps(fields).encode() + b"\n"
 
@@ -127,9 +128,10 @@ class Plan:
     @classmethod
     def _parse(cls, name: str, fields: Any) -> "Plan":
         what, required = f"{name}.partial.recipe.json", {"max_shard_size", "force", "tables"}
-        if not isinstance(fields, dict) or not required <= set(fields) <= required | {"identity", "replaces"}:
+        known = required | {"identity", "replaces", "kept_rows"}
+        if not isinstance(fields, dict) or not required <= set(fields) <= known:
             raise FormatError(f"{what} must have the fields max_shard_size, force and tables")
-        identity, replaces = fields.get("identity", ""), fields.get("replaces", [])
+        identity, replaces, kept_rows = fields.get("identity", ""), fields.get("replaces", []), fields.get("kept_rows")
         if type(fields["force"]) is not bool:
             raise FormatError(f"{what} must have true or false as force, got {fields['force']!r:.80}")
         if type(fields["max_shard_size"]) not in (int, type(None)):
@@ -144,7 +146,11 @@ class Plan:
         own = plan._own_names()
         if replaces and not (plan.force and all(own.fullmatch(file) for file in replaces)):
             raise FormatError(f"{what} must name only files of an earlier table as replaces, got {replaces!r:.80}")
-        plan.identity, plan.replaces = identity, replaces
+        if kept_rows is not None:
+            rows = plan.targets[0].image.tensors[0].rows
+            if type(kept_rows) is not int or not plan.sidecar or plan.force or not 0 <= kept_rows <= rows:
+                raise FormatError(f"{what} must have a number of rows as kept_rows, got {kept_rows!r:.80}")
+        plan.identity, plan.replaces, plan.kept_rows = identity, replaces, kept_rows
         return plan
 
     def _own_names(self) -> re.Pattern[str]:
@@ -280,7 +286,8 @@ class Plan:
 
     def is_like(self, other: "Plan") -> bool:
         """Whether two plans make the same files."""
-        return list(self.tables.items()) == list(other.tables.items()) and self.max_shard_size == other.max_shard_size
+        mine, others = ((list(p.tables.items()), p.max_shard_size, p.kept_rows) for p in (self, other))
+        return mine == others
 
     def undo(self, folder: int) -> None:
         """Remove the files that this call has made, unless another process has joined it meanwhile."""
@@ -369,6 +376,9 @@ class Plan:
         if sync and self.replaces:
             sync_folder(folder)
         self.forget_verified(folder)
+        self.end(folder, sync)
+
+    def end(self, folder: int, sync: bool) -> None:
         os.unlink(self.plan_file, dir_fd=folder)
         if sync:
             sync_folder(folder)

@@ -11,6 +11,7 @@ from errno import EEXIST, ENOENT
 from .._core.validation import check_threads
 from .blocks import Blocks, Progress, all_right, rewrite
 from .create import check_pair, open_or_create, shard_of
+from .extend import append_rows
 from .formats import Tables
 from .handles import File
 from .plan import Plan
@@ -35,9 +36,10 @@ def resume(
 ) -> int:
     """Finish a file that :func:`create` began, or repair a finished one: recompute it and write the blocks that differ.
 
-    An unfinished file then gets its final name. A finished file is repaired in place: a block is at any moment as it
-    was or as it should be, so that after a crash :func:`verify` and another `resume` see what is left. Rows that
-    training has changed count as wrong and are overwritten too, so do not resume a trained table.
+    An unfinished file then gets its final name, and an unfinished :func:`extend` is completed. A finished file is
+    repaired in place: a block is at any moment as it was or as it should be, so that after a crash :func:`verify` and
+    another `resume` see what is left. Rows that training has changed count as wrong and are overwritten too, so do not
+    resume a trained table.
 
     Parameters
     ----------
@@ -97,6 +99,8 @@ def resume(
                 "holds the right one"
             )
         with plan.noted_as_unfinished():
+            if plan.kept_rows is not None:
+                return append_rows(folder, plan, sync, threads, progress)
             if part is not None:
                 return _resume_part(folder, plan, part, sync, threads, progress)
             left = []
