@@ -644,3 +644,30 @@ print(right(fill()))
 """
     )
     assert out == "True\n"
+
+
+def test_subinterpreters_are_refused_and_do_not_take_the_kernels_from_the_main_one():
+    """Threads of a fill would abort the process when the subinterpreter is destroyed."""
+    out = run("""
+        import importlib, sys, warnings
+        warnings.simplefilter("ignore")
+        names = "_interpreters", "_xxsubinterpreters"
+        interpreters = next(filter(None, (importlib.util.find_spec(name) for name in names)), None)
+        if interpreters is None:
+            sys.exit("no subinterpreters")
+        interpreters = importlib.import_module(interpreters.name)
+        code = "import xavierfast as xf; xf.normal(1 << 20, threads=3)"
+        for _ in range(2):
+            each = interpreters.create(*["legacy"] * (interpreters.__name__ == "_interpreters"), **(
+                {"isolated": False} if interpreters.__name__ == "_xxsubinterpreters" else {}
+            ))
+            try:
+                error = interpreters.run_string(each, code)
+            except Exception as raised:
+                error = raised
+            print("needs the main interpreter" in str(error))
+            interpreters.destroy(each)
+        exec(code)
+        print("end")
+    """)
+    assert out == "True\nTrue\nend\n"
