@@ -1,5 +1,6 @@
 """init: whole models by names and rules."""
 
+import time
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -111,6 +112,38 @@ def test_few_of_many_patterns_are_tried(pattern, name):
     assert [first_match(name.format(f"{k:03d}")) for k in names] == list(names)
     assert len(first_match._matches) <= 2 * len(names)
     assert first_match("other") == 1000
+
+
+@pytest.mark.parametrize(
+    "part", ["[", "[!", "[]", "[a", "[a-", "*[", "*[a]", "*a", "[a-z]", "[z-a]", "?", "a", "[!]", "]["]
+)  # fmt: skip
+def test_long_patterns_take_a_time_that_grows_with_their_length(part):
+    """20,000 brackets took 10 s."""
+    began = time.process_time()
+    first_match = FirstMatch([part * 20_000, "[" + part * 20_000 + "]", "*"])
+    assert first_match("x") in (1, 2)  # a class of many characters may hold an x
+    assert first_match("a" * 3000) is not None
+    assert time.process_time() - began < 4  # it is 0.8 s at the most; a busy machine may be slower
+
+
+def test_many_tensors_under_many_rules():
+    tensors = {f"model.layers.{k % 5000}.block{k // 5000}.weight": (1,) for k in range(20_000)}
+    rules = {f"model.layers.{k}?.*": "zeros" for k in range(1, 500)} | {f"*.{k}.*.weight": "normal" for k in range(10)}
+    began = time.process_time()
+    tables = xf.init(tensors, rules, seed=0, lazy=True)
+    assert time.process_time() - began < 2  # 100,000 tensors under 1,000 rules take less than 2 s on an idle machine
+    assert tables["model.layers.4999.block3.weight"].init == "zeros"
+    assert tables["model.layers.7.block0.weight"].init == "normal"
+
+
+def test_errors_name_a_few_of_many_rules():
+    with pytest.raises(
+        ValueError, match=r"each rule must match a name, got '0', '1', '2', '3', '4' and 9,995 more that"
+    ):
+        xf.init({"a": (3,)}, {"a": "zeros"} | {str(k): "zeros" for k in range(10_000)})
+    with pytest.raises(ValueError) as caught:
+        xf.init({"a" * 10**6: (3,)}, {"b" * 10**6: "zeros"})
+    assert len(str(caught.value) + "".join(caught.value.__notes__)) < 500
 
 
 X = np.full((4, 6), 7, np.float32)

@@ -4,6 +4,7 @@ import ast
 import io
 import os
 import platform
+import signal
 import sys
 import sysconfig
 import threading
@@ -498,3 +499,175 @@ def test_a_large_fill_in_a_handler_while_the_first_one_begins(first):
         print(*sorted(set(sys.modules) - before))
     """)
     assert not out.split()
+
+
+AGAIN = """
+import faulthandler, gc, os, queue, signal, sys, threading, time, warnings, weakref, _thread
+import numpy as np
+import xavierfast as xf
+
+faulthandler.dump_traceback_later(60, exit=True)
+warnings.simplefilter("ignore", DeprecationWarning)  # Python warns of fork in a process with threads
+found, count = [], 0
+
+
+def fill(seed=1):
+    return xf.normal(1 << 20, seed=seed, threads=3)
+
+
+def fill_again(*_):
+    global count
+    count += 1
+    if count <= 5:
+        found.append(fill(2))
+
+
+def right(array, seed=1):
+    return np.array_equal(array, xf.normal(1 << 20, seed=seed, threads=1))
+
+
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="POSIX signals")
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "signal.signal(signal.SIGALRM, fill_again); signal.setitimer(signal.ITIMER_REAL, 1e-4, 1e-3)",
+        "gc.callbacks.append(fill_again); gc.set_threshold(1)",
+        "sys.settrace(lambda frame, *_: fill_again() if 'threads.py' in frame.f_code.co_filename else None)",
+        "class Own:\n    __del__ = fill_again\nown = Own(); own.me = own; del own; gc.set_threshold(1)",
+        "class Own: pass\nown = Own(); own.me = own; r = weakref.ref(own, fill_again); del own; gc.set_threshold(1)",
+    ],
+    ids=["signal", "gc", "trace", "del", "weakref"],
+)
+def test_a_fill_within_the_first_fill(setting):
+    out = run(
+        AGAIN
+        + setting
+        + """
+array = fill()
+gc.callbacks.clear()
+sys.settrace(None)
+signal.signal(signal.SIGALRM, signal.SIG_IGN)
+gc.collect()
+assert found
+print(right(array), all(right(each, 2) for each in found))
+"""
+    )
+    assert out == "True True\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.skipif(
+    sysconfig.get_config_var("Py_GIL_DISABLED") == 1, reason="free-threaded CPython forks with locks held"
+)
+def test_a_fork_in_the_middle_of_a_fill():
+    """The parent's fill is right. The child's ends with the right values or an error, and its next fill is right."""
+    out = run(
+        AGAIN
+        + """
+children, in_child = [], False
+
+def fork(*_):
+    global in_child
+    children.append(os.fork())
+    if not children[-1]:
+        in_child = True
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(60)
+
+signal.signal(signal.SIGALRM, fork)
+for k in range(6):
+    signal.setitimer(signal.ITIMER_REAL, 1e-3 + k / 500)
+    while len(children) == k:
+        try:
+            good = right(fill())
+        except RuntimeError as error:
+            good = in_child and "forked in its middle: fill again" in str(error) and right(fill())
+    if in_child:
+        os._exit(0 if good and right(fill()) else 3)
+    assert good
+print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children])
+"""
+    )
+    assert out == f"{[0] * 6}\n"
+
+
+def test_an_error_in_a_fill_keeps_no_array_alive():
+    """Neither of the caller nor of a helper, without a collection of garbage."""
+    out = run(
+        AGAIN
+        + """
+gc.disable()
+
+class Own(np.ndarray):
+    pass
+
+from xavierfast._core import threads as pool
+caller, arrays = threading.get_ident(), []
+for by_helper in (True, False) * 5:
+    array = np.empty(9).view(Own)
+    arrays.append(weakref.ref(array))
+
+    def work(begin, end, array=array):
+        time.sleep(0.001)
+        if (threading.get_ident() != caller) == by_helper:
+            raise ValueError
+
+    try:
+        pool.parallel_for(10**6, 1, 1000, 3, work)
+    except ValueError:
+        pass
+    del array, work
+time.sleep(0.1)  # a helper forgets its task after the caller's end
+print([array() for array in arrays], pool._open)
+"""
+    )
+    assert out == f"{[None] * 10} set()\n"
+
+
+def test_threads_and_locks_that_others_exchange():
+    """As gevent and eventlet do, after the import."""
+    out = run(
+        AGAIN
+        + """
+def never(*_, **__):
+    raise AssertionError("a greenlet's")
+
+for name in ("allocate_lock", "RLock", "start_new_thread", "get_ident"):
+    setattr(_thread, name, never)
+for name in ("Thread", "Lock", "RLock", "Condition", "Event", "_allocate_lock", "_start_new_thread", "get_ident"):
+    setattr(threading, name, never)
+queue.SimpleQueue = queue.Queue = time.sleep = never
+print(right(fill()))
+"""
+    )
+    assert out == "True\n"
+
+
+def test_subinterpreters_are_refused_and_do_not_take_the_kernels_from_the_main_one():
+    """Threads of a fill would abort the process when the subinterpreter is destroyed."""
+    out = run("""
+        import importlib, sys, warnings
+        warnings.simplefilter("ignore")
+        names = "_interpreters", "_xxsubinterpreters"
+        interpreters = next(filter(None, (importlib.util.find_spec(name) for name in names)), None)
+        if interpreters is None:
+            sys.exit("no subinterpreters")
+        interpreters = importlib.import_module(interpreters.name)
+        code = "import xavierfast as xf; xf.normal(1 << 20, threads=3)"
+        for _ in range(2):
+            each = interpreters.create(*["legacy"] * (interpreters.__name__ == "_interpreters"), **(
+                {"isolated": False} if interpreters.__name__ == "_xxsubinterpreters" else {}
+            ))
+            try:
+                error = interpreters.run_string(each, code)
+            except Exception as raised:
+                error = raised
+            print("needs the main interpreter" in str(error))
+            interpreters.destroy(each)
+        exec(code)
+        print("end")
+    """)
+    assert out == "True\nTrue\nend\n"

@@ -240,11 +240,13 @@ def parallel_for(total: int, grain: int, first_size: int, threads: int, work: Wo
         except BaseException as error:
             stopped = True
             reasons.append(error)
-    tasks.clear()
+    # The traceback of an error holds the task and this frame, which must not hold the error: it would keep out alive.
+    for task in tasks:
+        task.error = None
     try:
         for reason in reasons:
             if reason is not None:
                 raise reason
-    finally:  # the traceback of an error holds this frame, which must not hold the error
+    finally:
         reason = None
         reasons.clear()

@@ -4,10 +4,17 @@
 variable ``XAVIERFAST_LEVEL`` forces one of them. Which it is changes the speed and never a bit.
 """
 
+import ctypes
 import os
 from importlib import import_module
 from importlib.util import find_spec
 
+ctypes.pythonapi.PyInterpreterState_Get.restype = ctypes.c_void_p
+_interpreter = ctypes.c_void_p(ctypes.pythonapi.PyInterpreterState_Get())
+if ctypes.pythonapi.PyInterpreterState_GetID(_interpreter) != 0:  # the main interpreter's is 0
+    # The threads of a fill would abort the process when the subinterpreter is destroyed. It must not load the compiled
+    # modules either, which would then be lost to the main interpreter.
+    raise ImportError("xavierfast needs the main interpreter, got a subinterpreter: use threads or processes instead")
 if find_spec(f"{__name__}._cpu") is None:
     raise ImportError(
         f"xavierfast's kernels are not compiled for this Python in {os.path.dirname(__file__)}: in a checkout, run "
