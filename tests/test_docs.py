@@ -128,18 +128,41 @@ def test_pages_hold_the_figures_that_were_recorded():
         assert path.read_text(encoding="utf-8") == text, f"run python benches/record.py --render for {path.name}"
 
 
+def run_in_shell(block):
+    """Run the commands of a block, each of which must succeed."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    small = block.replace("1000x5", "100x5")  # the network of `explain`, which takes a minute
+    done = subprocess.run(["sh", "-e", "-c", small], capture_output=True, text=True, env=os.environ | {"PATH": path})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_pages(page, tmp_path, monkeypatch):
-    """The blocks of a page run one after the other in a folder of their own, if all that they import is installed."""
+    """The blocks of a page work one after the other in one folder: Python, commands, and files that begin with their
+    name in a comment. Paths on shared storage and installations are left out."""
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
-    for module in re.findall(r"^(?:>>> | )*(?:import|from) ([\w.]+)", "\n".join(blocks), re.MULTILINE):
+    blocks = [
+        (kind, block)
+        for kind, block in re.findall(r"```(python|sh|bash|toml)\n(.*?)```", page.read_text(), re.DOTALL)
+        if kind == "python" or block.startswith("# ") or (block.startswith("xavierfast ") and "/shared/" not in block)
+    ]
+    text = "\n".join(block for _, block in blocks)
+    for module in re.findall(r"^(?:>>> | )*(?:import|from) ([\w.]+)", text, re.MULTILINE):
         need(module)
-    if re.search(r"\bplot\(|plot=", "\n".join(blocks)):
+    if re.search(r"\bplot\(|plot=|--plot", text):
         need("matplotlib")
+    if any(kind in ("sh", "bash") for kind, _ in blocks):
+        need("typer")
     names: dict[str, object] = {}
-    for block in blocks:
-        if ">>>" in block:
+    for kind, block in blocks:
+        if kind == "toml":
+            name = re.match(r"# ([\w.-]+)\n", block)
+            if name:
+                Path(name[1]).write_text(block, encoding="utf-8")
+        elif kind != "python":
+            run_in_shell(block)
+        elif ">>>" in block:
             test = doctest.DocTestParser().get_doctest(block, names, page.name, str(page), 0)
             runner = doctest.DocTestRunner(optionflags=FLAGS)
             runner.run(test, clear_globs=False)
@@ -147,28 +170,6 @@ def test_pages(page, tmp_path, monkeypatch):
             names.update(test.globs)
         else:
             exec(compile(block, str(page), "exec"), names)
-
-
-BLOCKS = [
-    pytest.param(block, id=f"{page.name}-{k}")
-    for page in PAGES[1:]
-    for k, block in enumerate(re.findall(r"```(?:sh|bash)\n(xavierfast .*?)```", page.read_text(), re.DOTALL))
-    if "/shared/" not in block
-]
-
-
-@pytest.mark.parametrize("block", BLOCKS)
-def test_commands(block, tmp_path):
-    """The commands of a block run one after the other, on tables a thousandth as large."""
-    if "--plot" in block:
-        need("matplotlib")
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    small = re.sub(r"\b(\d+)M", r"\1K", block).replace("1000x5", "100x5")
-    done = subprocess.run(
-        ["sh", "-e", "-c", small], cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PATH": path}
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout
 
 
 # ---- types

@@ -20,7 +20,7 @@ from ..files.posix import Kind, folder_of, kind_of, write_small
 from .options import Json, Path, Quiet, Sample, Tensor, Threads
 from .shell import progress_bar, reporting
 from .text import printable, shown_name
-from .writing import final_name, finished_name
+from .writing import figures, final_name, finished_name
 
 __all__ = ["show"]
 
@@ -90,10 +90,7 @@ def _draw(stats: files.TensorStats, plot: str, force: bool) -> None:
 
 def _stats_for_json(stats: files.TensorStats) -> dict[str, Any]:
     table = stats.table
-    expected = None if table is None else {
-        "fan_in": table.fan_in, "fan_out": table.fan_out, "bound": table.bound, "mean": to_json(table.mean),
-        "std": table.std, "recipe": table.recipe,
-    }  # fmt: skip
+    expected = None if table is None else figures(table) | {"recipe": table.recipe}
     fields = {name: getattr(stats, name) for name in ("name", "shape", "dtype", "nbytes", "count")}
     measured = {name: to_json(getattr(stats, name)) for name in ("mean", "std", "low", "high")}
     return {**fields, **measured, "histogram": stats.histogram, "edges": stats.edges, "expected": expected}

@@ -11,6 +11,7 @@ import typer
 
 from .. import files
 from .._core.command import Exit
+from .._core.recipe import to_json
 from ..files.plan import Plan
 from ..files.posix import folder_of
 from ..files.reader import opened
@@ -19,7 +20,7 @@ from .differences import difference_lines
 from .shell import in_shell_words, notice, progress_bar
 from .text import duration, shell_word, shown_name, shown_path, size, speed
 
-__all__ = ["Report", "Writing", "final_name", "finished_name", "go_on"]
+__all__ = ["Report", "Writing", "figures", "final_name", "finished_name", "go_on"]
 
 Tables = dict[str, Table]
 
@@ -41,7 +42,7 @@ class Report:
     has_seed: bool = True  # whether the caller gave the seed
     timings: files.Timings | None = None
     note: str | None = None
-    differences: list[str] = field(default_factory=list)  # of a finished file, as lines
+    found: files.Verification | None = None  # of a finished file that differs
 
     @property
     def nbytes(self) -> int:
@@ -49,13 +50,14 @@ class Report:
 
     def fields(self) -> dict[str, Any]:
         table = next(iter(self.tables.values()))
-        fields: dict[str, Any] = {
+        numbers = figures(table) if len(self.tables) == 1 else dict.fromkeys(figures(table))
+        spent = asdict(self.timings) if self.timings else dict.fromkeys(asdict(files.Timings()))
+        differing = [] if self.found is None else [asdict(c) for c in self.found.tensors if c.differ or c.problem]
+        return {
             "path": self.path, "state": self.state, "nbytes": self.nbytes, "written": self.written,
-            "seconds": self.seconds, "seed": table.recipe["seed"], "tables": len(self.tables),
+            "seconds": self.seconds, **spent, "tables": len(self.tables), "seed": table.recipe["seed"], **numbers,
+            "note": self.note, "tensors": differing,
         }  # fmt: skip
-        if len(self.tables) == 1:
-            fields |= figures(table)
-        return fields | (asdict(self.timings) if self.timings else {}) | {"note": self.note}
 
     def print(self, quiet: bool, as_json: bool) -> None:
         if as_json:
@@ -69,9 +71,10 @@ class Report:
         path = shown_path(self.path)
         measured = speed(self.nbytes, self.seconds)
         rewritten = f"{size(self.written)} were missing or wrong, and have been written"
-        if self.state == "differs":
-            way = "if nothing has trained it, pass --force to write the initial values again"
-            return [*self.differences, f"{path}: was finished before and differs from its recipe, so it stays: {way}"]
+        if self.found is not None:
+            way = "if that is not training, pass --force to write the initial values again"
+            last = f"{path}: was finished before, and values differ from its recipe; they stay as they are: {way}"
+            return [*difference_lines(self.path, self.found, "differ"), last]
         first = {
             "created": f"{path}: written, {measured}",
             "part": f"{path}: part written, {measured}",
@@ -91,10 +94,10 @@ class Report:
         new = "" if self.has_seed else " (random; passed as --seed, it gives these values again)"
         lines = [f"  seed   {seed_text(table.seed)}{new}"]
         if len(self.tables) == 1:
-            texts = {"fan_in": "{:,}", "fan_out": "{:,}", "bound": "{:.6g}", "mean": "{:.6g}", "std": "{:.6g}"}
-            found = {name: value for name, value in figures(table).items() if value is not None}
-            found = {name: value for name, value in found.items() if name != "mean" or value}
-            lines.append("  values " + ", ".join(f"{name} {texts[name].format(v)}" for name, v in found.items()))
+            found = [] if table.fan_in is None else [f"fan_in {table.fan_in:,}, fan_out {table.fan_out:,}"]
+            found += [] if table.bound is None else [f"bound {table.bound:.6g}"]
+            found += [f"mean {table.mean:.6g}"] if table.mean else []
+            lines.append(f"  values {', '.join([*found, f'std {table.std:.6g}'])}")
         else:
             lines.append(f"  tables {len(self.tables):,}")
         if self.timings:
@@ -107,10 +110,10 @@ class Report:
 
 def figures(table: Table) -> dict[str, Any]:
     """The numbers of a table that people look for, for JSON."""
-    mean = table.mean
+    bound = None if table.bound is None else to_json(table.bound)
     return {
-        "fan_in": table.fan_in, "fan_out": table.fan_out, "bound": table.bound,
-        "mean": mean if not isinstance(mean, complex) else [mean.real, mean.imag], "std": table.std,
+        "fan_in": table.fan_in, "fan_out": table.fan_out, "bound": bound, "mean": to_json(table.mean),
+        "std": to_json(table.std),
     }  # fmt: skip
 
 
@@ -268,7 +271,7 @@ def go_on(path: str, tables: Tables | None, force: bool, keywords: Any) -> Repor
             raise
         repair = True
     if not repair:
-        return Report(path, "differs", files.tables_of(path), 0, differences=difference_lines(path, found, "differ"))
+        return Report(path, "differs", files.tables_of(path), 0, found=found)
     written = files.resume(path, tables, **keywords)
     return Report(path, "repaired", files.tables_of(path), written)
 
