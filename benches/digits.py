@@ -18,6 +18,7 @@ from sklearn.datasets import load_digits
 import xavierfast as xf
 from xavierfast.propagation import ACTIVATIONS, SCHEMES, suggest
 from xavierfast.propagation.measure import count_distinct
+from xavierfast.propagation.plots import COLORS
 
 WIDTHS = (64, 100, 100, 100, 100, 10)
 SEEDS = range(5)
@@ -85,22 +86,33 @@ def errors_of(weights, biases, activation, x, y):
     return wrong.reshape(len(RATES), -1), np.reshape(distinct, (len(RATES), -1))
 
 
+# A colour for each variance, of those that propagation draws with: rows of the same variance differ by their lines.
+STYLES = {
+    "zeros": (COLORS[0], "-", "x"), "random_constant": (COLORS[1], "--", "o"), "normal": (COLORS[3], ":", "v"),
+    "old_heuristic": (COLORS[4], "-.", "^"), "xavier_uniform": (COLORS[5], "-", "D"),
+    "xavier_normal": (COLORS[5], "--", "<"), "xavier_truncated_normal": (COLORS[5], ":", ">"),
+    "he_normal": (COLORS[6], (0, (6, 2)), "*"), "lecun_normal": (COLORS[2], "-.", "s"),
+    "xavier, suggested gain": (COLORS[7], (0, (1, 1)), "P"),
+}  # fmt: skip
+
+
 def plot(curves, path):
-    from matplotlib import colormaps
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4.8), layout="constrained")
+    figure = Figure(figsize=(8.5, 5.6), layout="constrained")
     axes = figure.subplots(1, len(curves), sharey=True)
     for ax, (activation, schemes) in zip(axes, curves.items(), strict=True):
         for k, (scheme, losses) in enumerate(schemes.items()):
-            color, epochs = colormaps["viridis"](0.85 * k / (len(schemes) - 1)), np.arange(1, EPOCHS + 1)
-            style = {"color": color, "linestyle": ("-", "--", "-.", ":")[k % 4], "marker": "osv^Dx*P+<"[k]}
-            ax.fill_between(epochs, losses.min(axis=1), losses.max(axis=1), color=color, alpha=0.2, linewidth=0)
-            ax.plot(epochs, losses.mean(axis=1), markevery=(k, 9), label=scheme, **style)
-        ax.set(yscale="log", ylim=(5e-4, 50), xlabel="epoch", title=f"{activation}: loss, mean and range of 5 seeds")
-    axes[0].set_ylabel("cross-entropy")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize="small")
-    figure.savefig(path, dpi=100)
+            (color, line, marker), epochs = STYLES[scheme], np.arange(1, EPOCHS + 1)
+            ax.fill_between(epochs, losses.min(axis=1), losses.max(axis=1), color=color, alpha=0.15, linewidth=0)
+            ax.plot(
+                epochs, losses.mean(axis=1), color=color, linestyle=line, marker=marker, markevery=(k, 9), label=scheme
+            )
+        ax.set(yscale="log", ylim=(5e-4, 50), xlabel="epoch", title=activation)
+    axes[0].set_ylabel("cross-entropy on the training digits")
+    figure.suptitle("Training loss: mean, and in pale the range, of 5 seeds", fontsize="medium")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize="small")
+    figure.savefig(path, dpi=120)
 
 
 def main():
@@ -120,7 +132,7 @@ def main():
                 best = errors_of(weights, biases, activation, *validation)[0].mean(axis=1).argmin()
                 wrong, distinct = (figures[best] for figures in errors_of(weights, biases, activation, *test))
             losses = losses.reshape(EPOCHS, len(RATES), -1)[:, best]
-            curves.setdefault(activation, {})[scheme.split(",")[0] + (" with gain" if "," in scheme else "")] = losses
+            curves.setdefault(activation, {})["xavier, suggested gain" if "," in scheme else scheme] = losses
             print(f"| {activation} | {scheme} | {100 * wrong.mean():.1f} ± {100 * wrong.std(ddof=1):.1f} | "
                   f"{losses[-1].mean():.2g} | {RATES[best]} | {distinct.min()} |", flush=True)  # fmt: skip
     if path:

@@ -248,7 +248,16 @@ def _apply(function: Function, x: Array) -> Array:
     return y.astype(x.dtype, copy=False)
 
 
-def run(inputs: Array, weights: Sequence[Array], f: Function, slope_of: Function, gradient: Array) -> list[Trace]:
+def run(
+    inputs: Array,
+    weights: Sequence[Array],
+    f: Function,
+    slope_of: Function,
+    gradient: Array,
+    *,
+    has_weight_gradients: bool = True,
+) -> list[Trace]:
+    """The arrays of each layer; the gradients of the weights, a third of the work, may be left out."""
     steepest = float(np.nanmax(abs(_apply(slope_of, GRID))))
     is_bounded = bool(abs(_apply(f, GRID)).max() <= 1)
     outputs, slopes, traces = [inputs], [], []
@@ -258,12 +267,12 @@ def run(inputs: Array, weights: Sequence[Array], f: Function, slope_of: Function
         slopes.append(_apply(slope_of, s))
     for k in reversed(range(len(weights))):
         gradient = gradient * slopes[k]
-        weight_gradient = outputs[k].T @ gradient / len(inputs)
+        weight_gradient = outputs[k].T @ gradient / len(inputs) if has_weight_gradients else None
         output, slope = outputs[k + 1], slopes[k]
         traces.append(
             Trace(f"layer {k + 1}", weights[k], output, slope, steepest, gradient, weight_gradient, is_bounded)
         )
-        gradient = gradient @ weights[k].T
+        gradient = gradient @ weights[k].T if k else gradient
     return traces[::-1]
 
 

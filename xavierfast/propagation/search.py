@@ -87,7 +87,8 @@ def search(widths: tuple[int, ...], f: Function, slope_of: Function, x: Array, s
     def badness(weights: list[Array], exponent: float) -> float:
         scale = np.float32(2**exponent)
         with np.errstate(all="ignore"):
-            traces = run(x, [scale * weight for weight in weights], f, slope_of, gradient)
+            scaled = [scale * weight for weight in weights]
+            traces = run(x, scaled, f, slope_of, gradient, has_weight_gradients=False)
             stds = np.array([[std_of(trace.output), std_of(trace.gradient)] for trace in traces])
             logs = np.diff(np.log(stds), axis=0)
         return float(np.mean(logs**2)) if logs.size and np.isfinite(logs).all() else inf
