@@ -10,13 +10,14 @@ from support import need, same_bits
 
 import xavierfast as xf
 
-ROOT = Path(__file__).parent.parent
-BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "engines.md").read_text(), re.DOTALL)
+PAGE = Path(__file__).parent.parent / "docs/engines.md"
 ENGINES = ("pyarrow", "ray", "pyspark")
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL) if PAGE.exists() else [""] * len(ENGINES)
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=ENGINES)
 @pytest.mark.filterwarnings("ignore")  # of the engines' own
+@pytest.mark.skipif(not PAGE.exists(), reason="the documentation is not beside the tests")
 def test_the_page_of_engines(block, tmp_path, monkeypatch):
     for engine in ENGINES:
         if f"import {engine}" in block or f"from {engine}" in block:
