@@ -129,9 +129,7 @@ def main(
 # ---- errors and notes
 
 # Keywords as errors name them: force=True, or tensor= without a value; initialisers and layouts as notes advise them.
-_KEYWORD = re.compile(
-    r"\b(fan_in|fan_out|force|max_shard_size|name|rows|shard|tensor|value)=(True\b|(?=[\s,;:)]|$))"
-)
+_KEYWORD = re.compile(r"\b(fan_in|fan_out|force|max_shard_size|name|rows|shard|tensor|value)=(True\b|(?=[\s,;:)]|$))")
 _CALL = re.compile(r"\b(\w+)\((\w+)=([^()]*)\)")
 _LAYOUT = re.compile(r"\blayout='(\w+)'")
 
