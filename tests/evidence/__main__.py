@@ -19,6 +19,7 @@ ATTACKS: dict[str, tuple[int, list[str], list[str] | None]] = {
     "arguments": (5, [], ["100"]),
     "histories": (6, [], None),
     "disk": (4, [], ["4"]),
+    "power": (2, [], ["3"]),
     "interrupts": (3, [], ["4"]),
     "fused": (2, [], ["100000000"]),
     "faults": (20, [], ["rotation by one"]),

@@ -82,6 +82,20 @@ def test_parts_of_several_processes(tmp_path):
             assert contents(path.parent) == want
 
 
+def test_hosts_that_share_a_resume(tmp_path):
+    """All end at about the same time, and one of them gives the file its name."""
+    bodies = [f"resume(path, shard=({k}, 3))" for k in range(3)]
+    want = undisturbed(tmp_path / "want", "t.npy", middle())
+    with Workers(*bodies) as workers:
+        workers(tmp_path / "none" / "t.npy")
+        for k in range(12):
+            path = tmp_path / f"{k}" / "t.npy"
+            path.parent.mkdir()
+            create(path, middle(), shard=(0, 2))
+            assert workers(path) == ["done"] * 3
+            assert contents(path.parent) == want
+
+
 # ---- one after the other, at the worst moment
 
 

@@ -567,6 +567,115 @@ def test_parts_of_a_model_of_several_files(tmp_path, order):
     assert status(path) == files.Status(True, files.verify(path).tensors)
 
 
+# ---- resume, shared out
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+@pytest.mark.parametrize(
+    "name, tables, options",
+    [
+        ("t.npy", middle(), {}),
+        ("t.bin", middle(), {}),
+        ("t.safetensors", MIXED, {}),
+        ("m.safetensors", SHARDED, {"max_shard_size": SHARD}),
+    ],
+)
+def test_resume_shared_out(tmp_path, name, tables, options, order):
+    """The last of the hosts, whichever it is, gives the file its name."""
+    path = tmp_path / name
+    create(path, tables, shard=(1, 4), **options)
+    written = []
+    for k in order:
+        assert not path.exists() and not (tmp_path / f"{name}.index.json").exists()
+        assert not status(path).finished
+        written.append(resume(path, shard=(k, 3)))
+    want = undisturbed(tmp_path / "want", name, tables, **options)
+    shutil.rmtree(tmp_path / "want")
+    assert contents(tmp_path) == want
+    total = sum(table.nbytes for table in (tables.values() if isinstance(tables, dict) else [tables]))
+    assert 0 < sum(written) <= total
+    assert [resume(path, shard=(k, 3)) for k in order] == [0, 0, 0]  # jobs that are run again
+    assert contents(tmp_path) == want
+
+
+def test_each_host_repairs_its_own_shard(tmp_path):
+    path, partial = tmp_path / "t.npy", tmp_path / "t.npy.partial"
+    create(path, middle(), rows=(0, 10_000))
+    flip(partial, 8 * 1000, 8 * 2_500_000)
+    assert resume(path, shard=(1, 3)) == 0
+    assert resume(path, shard=(2, 3)) > 0
+    assert resume(path, shard=(2, 3)) == 0
+    flip(partial, 3)  # the header is everybody's
+    assert resume(path, shard=(0, 3)) == BLOCK_BYTES + 128
+    assert contents(tmp_path) == undisturbed(tmp_path / "want", "t.npy", middle())
+    flip(path, 8 * 1000)
+    assert resume(path, shard=(1, 3)) == 0
+    assert resume(path, shard=(0, 3)) == BLOCK_BYTES
+
+
+def test_records_are_those_of_one_division_and_one_plan(tmp_path):
+    path, plan_file = tmp_path / "t.npy", tmp_path / "t.npy.partial.recipe.json"
+    create(path, middle(), shard=(0, 2))
+    resume(path, shard=(0, 2))
+    resume(path, shard=(1, 3))
+    assert not path.exists()
+    (tmp_path / "t.npy.partial").unlink()  # nobody's shards are right any more
+    resume(path, shard=(1, 2))
+    assert not path.exists()
+    resume(path, shard=(0, 2))
+    assert whole(path, middle())
+    assert sorted(os.listdir(tmp_path)) == ["t.npy", "t.npy.recipe.json"]
+    create(tmp_path / "u.npy", middle(), shard=(0, 2))
+    resume(tmp_path / "u.npy", shard=(0, 2))
+    unfinished(tmp_path / "u.npy", middle(), force=True)  # which starts over
+    resume(tmp_path / "u.npy", shard=(1, 2))
+    assert not (tmp_path / "u.npy").exists()
+    resume(tmp_path / "u.npy")
+    assert whole(tmp_path / "u.npy", middle())
+    assert not plan_file.exists() and len(os.listdir(tmp_path)) == 4
+
+
+def test_a_failed_fsync_takes_the_records_back(tmp_path, monkeypatch):
+    path = tmp_path / "t.npy"
+    create(path, middle(), shard=(0, 2))
+    resume(path, shard=(0, 2))
+    real = os.fsync
+
+    def fail(fd):
+        if os.fstat(fd).st_size > 1_000_000:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(fd)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(OSError, match="fsync failed"):
+            resume(path, shard=(1, 2))
+    resume(path, shard=(1, 2))
+    assert not path.exists()
+    resume(path, shard=(0, 2))
+    assert contents(tmp_path) == undisturbed(tmp_path / "want", "t.npy", middle())
+
+
+@pytest.mark.parametrize("shard", [(2, 2), (-1, 2), (0, 0), (0, 1.5), 1, (0, 1, 2), "01"])
+def test_wrong_shards_of_resume(tmp_path, shard):
+    create(tmp_path / "t.npy", middle(), shard=(0, 2))
+    before = contents(tmp_path)
+    with pytest.raises((TypeError, ValueError)):
+        resume(tmp_path / "t.npy", shard=shard)
+    assert contents(tmp_path) == before
+
+
+def test_nothing_to_resume_together(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        resume(tmp_path / "t.npy", shard=(0, 2))
+    with pytest.raises(FileNotFoundError):
+        resume(tmp_path / "t.npy", middle(), shard=(0, 2))
+    (tmp_path / "t.npy.partial").touch()  # before a plan was written
+    for k in range(2):
+        resume(tmp_path / "t.npy", middle(), shard=(k, 2))
+    assert contents(tmp_path) == undisturbed(tmp_path / "want", "t.npy", middle())
+
+
 # ---- status
 
 

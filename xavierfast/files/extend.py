@@ -102,6 +102,8 @@ def extend(
         stack.callback(plan.close)
         plan.begin(folder)
         try:
+            if sync:
+                sync_folder(folder)  # the plan is on the disk before the file changes
             _reserve(folder, plan)
         except BaseException:
             plan.undo(folder)

@@ -29,6 +29,7 @@ from .posix import (
     Kind,
     check_own,
     check_room,
+    exists,
     is_open,
     json_of,
     kind_of,
@@ -175,6 +176,12 @@ class Plan:
             if not self.force and not self._same_sidecar(folder, name):
                 state = "already exists" if kind is Kind.FILE else "already exists as a symlink"
                 raise FileExistsError(EEXIST, f"{state}; pass force=True to replace it", name)
+
+    def refuse_superseded(self, folder: int) -> None:
+        """Raise FileExistsError for a file or an index that readers might take for the table in place of its own."""
+        if self.superseded and exists(folder, self.superseded):
+            message = "exists too, and programs may read it instead; remove one of them, or pass force=True to create()"
+            raise FileExistsError(EEXIST, message, self.superseded)
 
     def refuse_unfinished(self, folder: int) -> None:
         """Raise FileExistsError for files that an earlier creation has left, unless `force` allows their removal, and
@@ -329,8 +336,9 @@ class Plan:
         finally:
             os.close(fd)
 
-    def forget_verified(self, folder: int) -> None:
-        remove_matching(folder, self._records)
+    def forget_verified(self, folder: int) -> int:
+        """Remove all records; return their number."""
+        return remove_matching(folder, self._records)
 
     def _record(self, k: int, n: int) -> str:
         return f"{self.name}.partial.verified-{k}-of-{n}"
@@ -362,6 +370,8 @@ class Plan:
         if not is_open(folder, self.plan_file, self._fd):
             raise FileExistsError(EEXIST, "was removed or replaced while the table was written", self.plan_file)
         self.remove_temporaries(folder)
+        if sync:  # the plan, which tells what to do after a loss of power among the renames
+            sync_folder(folder)
         if self.sidecar:
             write_small(folder, self.sidecar, self.sidecar_data(), True)
         for target in open_targets:
@@ -373,9 +383,8 @@ class Plan:
         for name in self.replaces:
             with suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=folder)
-        if sync and self.replaces:
+        if (self.forget_verified(folder) or self.replaces) and sync:
             sync_folder(folder)
-        self.forget_verified(folder)
         self.end(folder, sync)
 
     def end(self, folder: int, sync: bool) -> None:

@@ -226,13 +226,13 @@ def keep_mode(folder: int, name: str, fd: int) -> None:
             os.fchmod(fd, found.st_mode & 0o777)
 
 
-def remove_matching(folder: int, pattern: str) -> None:
-    """Remove the files whose whole name matches a pattern of ``re``."""
-    names = re.compile(pattern)
-    for name in os.listdir(folder):
-        if names.fullmatch(name):
-            with suppress(FileNotFoundError):
-                os.unlink(name, dir_fd=folder)
+def remove_matching(folder: int, pattern: str) -> int:
+    """Remove the files whose whole name matches a pattern of ``re``; return their number."""
+    names = list(filter(re.compile(pattern).fullmatch, os.listdir(folder)))
+    for name in names:
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=folder)
+    return len(names)
 
 
 def read_json(folder: int, name: str, most: int, follow: bool = False) -> Any:

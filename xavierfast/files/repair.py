@@ -45,9 +45,7 @@ def repair(
     """
     plan = given or _plan_on_disk(folder, name)
     present = [target for target in plan.targets if exists(folder, target.name)]
-    if plan.superseded and exists(folder, plan.superseded):
-        message = "exists too, and programs may read it instead; remove one of them, or pass force=True to create()"
-        raise FileExistsError(EEXIST, message, plan.superseded)
+    plan.refuse_superseded(folder)
     if not present:
         raise FileNotFoundError(ENOENT, "has no unfinished file, so there is nothing to resume", name)
     with ExitStack() as stack:
@@ -64,7 +62,7 @@ def repair(
         for item in finished.values():
             if item.is_wrong:
                 stack.callback(item.open_to_write().close)
-                written += item.write_header()
+                written += item.write_header(sync)
         pieces = Blocks(span._replace(file=finished[span.file].writer) for span in wrong)
         written += rewrite(pieces, threads, progress if pieces else None)
         for item in finished.values():
@@ -129,7 +127,7 @@ class _Finished:
                 raise PermissionError(EPERM, message, self.target.name)
         return self.writer
 
-    def write_header(self) -> int:
+    def write_header(self, sync: bool) -> int:
         """Write the header if it is wrong, and reserve the file's space; return the header's bytes if it was wrong.
 
         The header goes first: it holds the recipes of .safetensors files, by which the next `resume` knows the file.
@@ -138,6 +136,8 @@ class _Finished:
         if self.start != header:
             self.writer.write(memoryview(header), 0)
             written = len(header)
+            if sync:
+                self.writer.sync()
         reserve(self.folder, self.writer, self.target.image.nbytes)
         return written
 

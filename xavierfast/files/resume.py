@@ -91,6 +91,9 @@ def resume(
                     return repaired
             assert given is not None
             plan = given
+            plan.refuse_superseded(folder)
+            if plan.index and exists(folder, plan.index):
+                raise FileExistsError(EEXIST, DIFFERS, plan.index)
             plan.begin(folder) if part is None else plan.join(folder)
         stack.callback(plan.close)
         if given is not None and (given.tables, given.max_shard_size) != (plan.tables, plan.max_shard_size):
