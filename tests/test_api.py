@@ -10,7 +10,7 @@ from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
-from support import need
+from support import need, run
 
 import xavierfast as xf
 from xavierfast import initializers
@@ -533,3 +533,33 @@ def test_limits_of_seeds():
             xf.uniform(3, seed=seed)
     with pytest.raises(ValueError, match="seed must hold at most 4,096 ints, got 4,097"):
         xf.uniform(3, seed=range(4097))
+
+
+CONTEXTS = """
+for context in (decimal.DefaultContext, decimal.getcontext()):
+    context.prec, context.rounding, context.Emin, context.Emax = 3, decimal.ROUND_UP, -1, 1
+    for signal in context.traps:
+        context.traps[signal] = True
+np.seterr(all="raise")
+warnings.simplefilter("error")
+"""
+FILLS = """
+state = repr(decimal.getcontext()), repr(decimal.DefaultContext), np.geterr()
+digest = hashlib.sha256()
+for dtype in ("float32", "float64", "float16", "bfloat16"):
+    for low, high in ((-1.0, 3.0), (-2.0, 2.0), (-3.0, 3.0), (6.0, 9.0), (0.1, 0.7), (-2.0, float("inf"))):
+        table = xf.Table((90, 7), "truncated_normal", std=0.1, low=low, high=high, seed=0, dtype=dtype)
+        digest.update(table[...].tobytes())
+        table.describe(), table.density([0.0, 1e300])
+    digest.update(xf.uniform((90, 7), low=0.3, high=0.7, seed=0, dtype=dtype).tobytes())
+assert state == (repr(decimal.getcontext()), repr(decimal.DefaultContext), np.geterr())
+print(digest.hexdigest())
+"""
+
+
+def test_contexts_of_the_process_change_no_bit():
+    """Those of decimal, from which its Context takes what it is not given, and of NumPy; and none is changed."""
+    modules = "import decimal, hashlib, warnings\nimport numpy as np\n"
+    load = "import xavierfast as xf\n"
+    found = {run(modules + text + FILLS) for text in (load, CONTEXTS + load, load + CONTEXTS)}
+    assert len(found) == 1

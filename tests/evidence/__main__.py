@@ -21,6 +21,8 @@ ATTACKS: dict[str, tuple[int, list[str], list[str] | None]] = {
     "disk": (4, [], ["4"]),
     "power": (2, [], ["3"]),
     "interrupts": (3, [], ["4"]),
+    "surroundings": (8, [], ["--quick"]),
+    "failures": (8, [], ["100"]),
     "fused": (2, [], ["100000000"]),
     "faults": (20, [], ["rotation by one"]),
     "mutants": (75, ["--sample", "20"], ["_core.stream", "--sample", "15"]),

@@ -216,10 +216,10 @@ FAULTS = [
     ("gather strides 8 bytes for 2", "source + k * 2, 2)", "source + k * 8, 2)"),
     ("a negative id is not wrapped", "i += axes.length", "pass"),
     # ---- the Python around the kernels
-    ("pieces that overlap", "work(first, last)\n", "work(first, min(total, last + 1))\n"),
-    ("pieces that skip an element", "work(first, last)\n", "work(first + (first > 0), last)\n"),
-    ("pieces cut within tiles", "max(grain, piece // grain * grain)", "max(grain, piece)"),
-    ("the last piece is cut", "if first >= total:", "if first >= total - total % grain:"),
+    ("pieces that overlap", "work(first, mine[0])\n", "work(first, min(total, mine[0] + 1))\n"),
+    ("pieces that skip an element", "work(first, mine[0])\n", "work(first + (first > 0), mine[0])\n"),
+    ("pieces cut within tiles", "max(grain, length // grain * grain)", "max(grain, length)"),
+    ("the last piece is cut", "while first < total and", "while first < total - total % grain and"),
     ("every piece from the first position", "position + begin, end - begin", "position, end - begin"),
     (
         "strided memory from position 0",

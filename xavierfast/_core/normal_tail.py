@@ -88,7 +88,7 @@ def _precise(a: float) -> Context:
     """A context in which a tail that begins at `a` is so exact that its variance, about 1 / a^2, is not lost beside
     a^2, nor the logarithms of its density and its mass, about a^2 / 2, beside each other."""
     context = DECIMAL.copy()
-    context.prec += 6 * max(0, Decimal(a).adjusted())
+    context.prec += 6 * max(0, Decimal.from_float(a).adjusted())  # a Decimal(a) would signal FloatOperation
     return context
 
 
