@@ -59,8 +59,12 @@ class Explanation:
         fold: dict[str, Any] = {"width": TEXT_WIDTH, "break_on_hyphens": False}
         head, legend = (textwrap.fill(printable(paragraph), **fold) for paragraph in (head, legend))
         told = [textwrap.fill(printable(story), subsequent_indent="  ", **fold) for story in stories]
-        _, _, grid = self.comparison.table().partition("\n")  # without its title
+        _, _, grid = self.table().partition("\n")  # without its title
         return "\n\n".join([head, grid, legend, "\n".join(told)])
+
+    def table(self) -> str:
+        """The table with one row per scheme."""
+        return self.comparison.table()
 
     def sentence(self, scheme: str) -> str:
         """The effect of one scheme in words."""
@@ -140,9 +144,10 @@ def explain(
     <BLANKLINE>
     n Var[W] is the fan-in times the variance of the weights, ...
     <BLANKLINE>
-    zeros: All neurons of a layer are alike, and training keeps them alike, since
-      equal neurons get equal gradients: a layer can learn no more than one neuron
-      can. No signal reaches the top and no gradient reaches the bottom.
+    zeros: All neurons of a layer are alike, and training keeps those of hidden
+      layers alike, since they get equal gradients: such a layer can learn no more
+      than one neuron can. No signal reaches the top and no gradient reaches the
+      bottom.
     ...
     """
     if plot is not None:
@@ -185,8 +190,8 @@ def _sentence(report: Report) -> str:
     saturates = report.is_bounded and worst.saturated >= 0.25
     alike = all(layer.distinct == 1 < layer.width for layer in report.layers)
     if alike:
-        parts = ["All neurons of a layer are alike, and training keeps them alike, since equal neurons get equal "
-                 "gradients: a layer can learn no more than one neuron can"]  # fmt: skip
+        parts = ["All neurons of a layer are alike, and training keeps those of hidden layers alike, since they get "
+                 "equal gradients: such a layer can learn no more than one neuron can"]  # fmt: skip
         parts += [_capital(" and ".join(dead))] if dead else []
     elif dead:
         parts = [f"The weights are too {'large' if saturates else 'small'}: {' and '.join(dead)}"]
