@@ -202,7 +202,7 @@ def readme() -> str:
     lines.append(["on a GPU", "not yet run on a card", *[""] * len(PEERS)])
     names = [f"{machine['cpus']}-core {machine['cpu']}, {machine['date']}" for machine in machines]
     disk = "" if names[-1] == names[0] else f". The line of the disk comes from a {names[-1]}"
-    return f"GB/s on a {names[0]}{disk}.\n\n{table(['', 'xavierfast', *PEERS.values()], lines)}"
+    return f"GB/s, and seconds for the disk, on a {names[0]}{disk}.\n\n{table(['', 'xavierfast', *PEERS.values()], lines)}"
 
 
 def _first(rows: dict[str, Row], name: str) -> Row | None:
@@ -248,6 +248,9 @@ def chart(theme: str) -> str:
             parts.append(f'<text x="{left + length + 5:.1f}" y="{y + 11}">{number(rate(row))}</text>')
             y += step
         y += 6
+    machine = find(next(iter(CHART.values())))[0]
+    y += 12
+    parts.append(f'<text x="0" y="{y - 2}" font-size="10">{machine["cpu"]}, {machine["date"]}</text>')
     label = "; ".join(f"{title}: {', '.join(_speeds(group))}" for title, group in CHART.items())
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {y}" width="{width}" height="{y}" '
