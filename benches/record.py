@@ -45,7 +45,9 @@ def run(arguments: list[str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "out.json")
         command = [sys.executable, "-m", "pytest", "-q", "--benchmark-disable-gc", f"--benchmark-json={path}"]
-        subprocess.run([*command, *arguments], cwd=ROOT, check=True)
+        done = subprocess.run([*command, *arguments], cwd=ROOT)
+        if done.returncode:
+            print("some benches failed, as pytest says above: their figures are missing", file=sys.stderr)
         report = json.loads(path.read_text(encoding="utf-8"))
     rows = []
     for bench in report["benchmarks"]:
@@ -59,6 +61,7 @@ def run(arguments: list[str]) -> dict[str, Any]:
 def record() -> None:
     """Run all benches; those of files on the disk that holds the temporary folder, and once more in memory."""
     figures = run(["benches"])
+    keep(figures)
     in_memory = run(["benches/test_files.py", "-k", "test_create or test_verify", "--basetemp=/dev/shm/xavierfast"])
     figures["rows"] += [row | {"group": f"{row['group']}, in tmpfs"} for row in in_memory["rows"]]
     keep(figures)
@@ -157,6 +160,10 @@ def describe(machine: dict[str, Any]) -> str:
     )
 
 
+def place(machine: dict[str, Any]) -> str:
+    return f"{machine['cpus']}-core {machine['cpu']}, {machine['date']}"
+
+
 def kept() -> dict[str, dict[str, Any]]:
     paths = [FIGURES / f"{level}.json" for level in LEVELS]
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()}
@@ -197,9 +204,11 @@ def readme() -> str:
     cells = ["" if row is None else _bold(f"{row['seconds']:.1f} s", row["seconds"] == best) for row in programs]
     lines.append(["1 GiB written to disk, synced", *cells])
     lines.append(["on a GPU", "not yet run on a card", *[""] * len(PEERS)])
-    names = [f"{machine['cpus']}-core {machine['cpu']}, {machine['date']}" for machine in machines]
+    names = [place(machine) for machine in machines]
     disk = "" if names[-1] == names[0] else f". The line of the disk comes from a {names[-1]}"
-    return f"GB/s on a {names[0]}{disk}.\n\n{table(['', 'xavierfast', *PEERS.values()], lines)}"
+    return (
+        f"GB/s, and seconds for the disk, on a {names[0]}{disk}.\n\n{table(['', 'xavierfast', *PEERS.values()], lines)}"
+    )
 
 
 def _first(rows: dict[str, Row], name: str) -> Row | None:
@@ -211,6 +220,36 @@ def _first(rows: dict[str, Row], name: str) -> Row | None:
 def benchmarks() -> str:
     titles = {level: f"## At the level {level}" for level in LEVELS}
     return "\n\n".join(f"{titles[level]}\n\n{tables(figures)}" for level, figures in kept().items())
+
+
+def framework(name: str, module: str, initializers: list[str], suffix: str = "") -> str:
+    """A table of the time of initialisers in a framework, and of the memory of the one that `test_memory` calls."""
+    shape = "(8192, 8192) float32"
+    groups = {initializer: f"{module}.{initializer} of {shape}, new memory{suffix}" for initializer in initializers}
+    machine = find(next(iter(groups.values())))[0]
+    times = {initializer: find(group)[1] for initializer, group in groups.items()}
+    normal = next(
+        initializer for initializer in initializers if initializer.lower() in ("glorot_normal", "glorotnormal")
+    )
+    memory = find(f"{name}'s {normal} of {shape}, 256 MiB: a first call, growth of the peak memory")[1]
+    lines = []
+    for who in (f"xavierfast.{name}", f"xavierfast.{name} under jit", name):
+        if who in memory:
+            cells = [duration(rows[who]["best"]) for rows in times.values()]
+            lines.append([f"`{who}`", *cells, f"{memory[who]['memory'] / 2**20:,.0f} MiB"])
+    head = ["", *(f"`{initializer}`" for initializer in initializers), f"growth of peak memory, `{normal}`"]
+    version = machine["packages"].get(name)
+    which = f"{name} {version}" if version else name
+    return f"Measured on a {place(machine)}, with {which}:\n\n{table(head, lines)}"
+
+
+def cluster() -> str:
+    """The rows of the bench of dask."""
+    for figures in kept().values():
+        if rows := [row for row in figures["rows"] if row["topic"] == "test_dask"]:
+            machine = figures["machine"]
+            return f"Measured on a {place(machine)}:\n\n{others(rows)}"
+    raise KeyError("test_dask")
 
 
 CHART = {
@@ -245,6 +284,9 @@ def chart(theme: str) -> str:
             parts.append(f'<text x="{left + length + 5:.1f}" y="{y + 11}">{number(rate(row))}</text>')
             y += step
         y += 6
+    machine = find(next(iter(CHART.values())))[0]
+    y += 12
+    parts.append(f'<text x="0" y="{y - 2}" font-size="10">{machine["cpu"]}, {machine["date"]}</text>')
     label = "; ".join(f"{title}: {', '.join(_speeds(group))}" for title, group in CHART.items())
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {y}" width="{width}" height="{y}" '
@@ -265,7 +307,16 @@ def _speeds(group: str) -> list[str]:
 def rendered() -> dict[Path, str]:
     """The files that hold figures, with the figures that are kept."""
     files = {}
-    for name, text in (("README.md", readme()), ("docs/benchmarks.md", benchmarks())):
+    texts = {
+        "README.md": readme(),
+        "docs/benchmarks.md": benchmarks(),
+        "docs/jax.md": framework("jax", "jax.nn.initializers", ["glorot_uniform", "glorot_normal"]),
+        "docs/keras.md": framework(
+            "keras", "keras.initializers", ["GlorotUniform", "GlorotNormal", "RandomNormal"], ", jax"
+        ),
+        "docs/dask.md": cluster(),
+    }
+    for name, text in texts.items():
         page = (ROOT / name).read_text(encoding="utf-8")
         pattern = r"(?<=<!-- figures -->\n).*?(?=<!-- end of figures -->)"
         files[ROOT / name], count = re.subn(pattern, lambda _, text=text: f"\n{text}\n\n", page, flags=re.DOTALL)
