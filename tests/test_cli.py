@@ -390,7 +390,9 @@ def test_parameters_are_those_of_python():
 # ---- help
 
 
-@pytest.mark.parametrize("command", ["", "create", "create-model", "resume", "status", "verify", "show", "explain"])
+@pytest.mark.parametrize(
+    "command", ["", "create", "create-model", "resume", "status", "verify", "show", "extend", "explain"]
+)
 def test_help_fits_on_a_screen(command, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     lines = call(*command.split(), "--help").splitlines()

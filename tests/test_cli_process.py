@@ -88,7 +88,7 @@ def test_a_signal_at_any_moment(number):
         time.sleep(0.03 + 0.05 * k)
         process.send_signal(number)
         _, error = process.communicate()
-        if "init_import_site" in error:
+        if "Traceback" in error and ("import prepare as _prepare" in error or "/xavierfast/" not in error):
             continue
         codes.append(process.returncode)
         assert "Traceback" not in error and "Exception" not in error, error

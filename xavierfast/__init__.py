@@ -1,11 +1,11 @@
 """Initial weights for very large tables: Xavier, He and LeCun, at memory speed, bit-identical on every machine."""
 
-from importlib import import_module as _import_module
-from typing import TYPE_CHECKING
-
 from ._core.command import prepare as _prepare
 
 _prepare()  # for the command only: what follows takes a tenth of a second, in which Ctrl-C may come
+
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING
 
 from . import kernels as _kernels
 

@@ -7,6 +7,7 @@ Each command has a module, with its options and what it prints. ``shell`` is the
 from .._core.command import Exit
 from .create import create, create_model
 from .explain import explain
+from .extend import extend
 from .resume import resume, status
 from .shell import EPILOG, Command, app, execute, run
 from .show import show
@@ -14,5 +15,5 @@ from .verify import verify
 
 __all__ = ["Exit", "app", "execute", "run"]
 
-for command in (create, create_model, resume, status, verify, show, explain):  # in the order of the help
+for command in (create, create_model, resume, status, verify, show, extend, explain):  # in the order of the help
     app.command(command.__name__.replace("_", "-"), cls=Command, epilog=EPILOG)(command)

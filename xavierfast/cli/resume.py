@@ -9,11 +9,13 @@ import typer
 
 from .. import files
 from .._core.command import Exit
+from .._core.validation import check_shard
+from ..files import specs
 from .differences import check_lines
 from .options import Json, NoSync, Quiet, Threads
 from .shell import progress_bar, reporting
 from .text import shown_path
-from .writing import final_name, go_on
+from .writing import final_name, go_on, is_unfinished
 
 __all__ = ["resume", "status"]
 
@@ -22,6 +24,9 @@ Begun = Annotated[str, typer.Argument(metavar="PATH")]
 
 def resume(
     path: Begun,
+    shard: Annotated[
+        str | None, typer.Option(metavar="K/N", help="Check only shard K of N, from 0/N, beside other hosts.")
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Write also what differs in a finished file, trained values too.")
     ] = False,
@@ -34,13 +39,16 @@ def resume(
 
     PATH may have the ending .partial or not. All values are recomputed, what is missing or wrong is written, and the
     file gets its final name. In a finished file, only what is missing at its end is written: rows that differ stay,
-    since training may have changed them, and the exit code is 1.
+    since training may have changed them, and the exit code is 1. With --shard, N hosts share the work, and the last of
+    them gives the file its name.
     """
     path = final_name(path)
     with reporting(path):
         begin = perf_counter()
         with progress_bar(path, quiet or as_json) as progress:
-            report = go_on(path, None, force, {"sync": not no_sync, "threads": threads, "progress": progress})
+            part = None if shard is None else check_shard(*specs.parse_fraction(shard))
+            keywords = {"sync": not no_sync, "threads": threads, "progress": progress}
+            report = go_on(path, None, force, keywords, part)
         report.seconds = perf_counter() - begin
         report.print(quiet, as_json)
 
@@ -61,6 +69,7 @@ def status(
     """
     path = final_name(path)
     with reporting(path):
+        is_unfinished(path)  # which names what is no file in the place of one
         with progress_bar(path, quiet or as_json) as progress:
             found = files.status(path, shards=shards, threads=threads, progress=progress)
         if as_json:

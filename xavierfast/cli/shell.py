@@ -131,6 +131,7 @@ def main(
 # Keywords as errors name them: force=True, or tensor= without a value; initialisers and layouts as notes advise them.
 _KEYWORD = re.compile(r"\b(fan_in|fan_out|force|max_shard_size|name|rows|shard|tensor|value)=(True\b|(?=[\s,;:)]|$))")
 _CALL = re.compile(r"\b(\w+)\((\w+)=([^()]*)\)")
+_FAN = re.compile(r"\bfan_(in|out)=(\d+)")
 _LAYOUT = re.compile(r"\blayout='(\w+)'")
 
 
@@ -138,7 +139,7 @@ def in_shell_words(text: str, path: str = "PATH") -> str:
     """Replace what a Python program has to pass or call, in an error or a note, by the option or the command."""
     if "for the tensor" not in text:  # of a model, whose spec has keywords as Python has
         text = _CALL.sub(lambda call: f"--init {call[1]} --{call[2]} {call[3]}".strip(), text)
-        text = _LAYOUT.sub(r"--layout \1", text)
+        text = _LAYOUT.sub(r"--layout \1", _FAN.sub(r"--fan-\1 \2", text))
         text = _KEYWORD.sub(lambda match: "--" + match[1].replace("_", "-"), text)
     return text.replace("call resume()", f"run xavierfast resume {shell_word(path)}")
 

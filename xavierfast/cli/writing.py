@@ -3,7 +3,7 @@
 import json
 import os
 from dataclasses import asdict, dataclass, field
-from errno import ENOENT
+from errno import EEXIST, ENOENT
 from time import perf_counter
 from typing import Any
 
@@ -13,14 +13,14 @@ from .. import files
 from .._core.command import Exit
 from .._core.recipe import to_json
 from ..files.plan import Plan
-from ..files.posix import folder_of
+from ..files.posix import Kind, folder_of, kind_of
 from ..files.reader import opened
 from ..table import Table
 from .differences import difference_lines
 from .shell import in_shell_words, notice, progress_bar
 from .text import duration, shell_word, shown_name, shown_path, size, speed
 
-__all__ = ["Report", "Writing", "figures", "final_name", "finished_name", "go_on"]
+__all__ = ["Report", "Writing", "figures", "final_name", "finished_name", "go_on", "is_unfinished"]
 
 Tables = dict[str, Table]
 
@@ -35,7 +35,7 @@ class Report:
     """What has been done to a file, and with which tables."""
 
     path: str
-    state: str  # created, part, resumed, checked, repaired, differs
+    state: str  # as docs/files.md lists them
     tables: Tables
     written: int  # bytes of blocks that this call has written
     seconds: float = 0.0
@@ -46,7 +46,9 @@ class Report:
 
     @property
     def nbytes(self) -> int:
-        return self.written if self.state == "part" else sum(table.nbytes for table in self.tables.values())
+        if self.state in ("part", "extended"):
+            return self.written
+        return sum(table.nbytes for table in self.tables.values())
 
     def fields(self) -> dict[str, Any]:
         table = next(iter(self.tables.values()))
@@ -75,7 +77,11 @@ class Report:
             way = "if that is not training, pass --force to write the initial values again"
             last = f"{path}: was finished before, and values differ from its recipe; they stay as they are: {way}"
             return [*difference_lines(self.path, self.found, "differ"), last]
+        shape = "x".join(map(str, next(iter(self.tables.values())).shape))
         first = {
+            "extended": f"{path}: extended to {shape}, {measured}",
+            "finished": f"{path}: is finished, and was not checked: run xavierfast verify {shell_word(self.path)}",
+            "shard": f"{path}: the shard is right ({rewritten}); others have not been checked",
             "created": f"{path}: written, {measured}",
             "part": f"{path}: part written, {measured}",
             "resumed": f"{path}: finished; {rewritten}; {measured}",
@@ -174,9 +180,11 @@ class Writing:
         """Go on with the file, or check a finished one; return None if a new one has to be created."""
         try:
             recorded = _recorded_tables(self.path)
-        except (OSError, files.FormatError):
+        except (OSError, files.FormatError) as error:
             if self.force:
                 return None
+            if isinstance(error, files.FormatError | FileNotFoundError):
+                error.add_note("pass --force to replace it")
             raise
         if recorded is None and not is_unfinished(self.path):
             return None
@@ -234,7 +242,16 @@ def finished_name(path: str) -> str:
 
 
 def is_unfinished(path: str) -> bool:
-    return any(map(os.path.lexists, (f"{path}.partial", f"{path}.partial.recipe.json")))
+    """Whether a file has been begun; raise FileExistsError for what is no file in the place of one."""
+    begun = False
+    with folder_of(path) as (folder, name):
+        for partial in (f"{name}.partial", f"{name}.partial.recipe.json"):
+            kind = kind_of(folder, partial)
+            if kind not in (Kind.NOTHING, Kind.FILE, Kind.SYMLINK):
+                message = f"is {kind.value} in the place of an unfinished table; remove it"
+                raise FileExistsError(EEXIST, message, partial)
+            begun = begun or kind is not Kind.NOTHING
+    return begun
 
 
 def _recorded_tables(path: str) -> Tables | None:
@@ -251,14 +268,17 @@ def _recorded_tables(path: str) -> Tables | None:
         return None
 
 
-def go_on(path: str, tables: Tables | None, force: bool, keywords: Any) -> Report:
-    """Finish an unfinished file, or verify a finished one.
+def go_on(path: str, tables: Tables | None, force: bool, keywords: Any, shard: tuple[int, int] | None = None) -> Report:
+    """Finish an unfinished file, or a shard of it, or verify a finished one.
 
     In a finished file, only what is missing is written, unless `force`: values that differ may be those of training.
     """
     if is_unfinished(path):
-        written = files.resume(path, tables, **keywords)
-        return Report(path, "resumed", files.tables_of(path), written)
+        written = files.resume(path, tables, shard=shard, **keywords)
+        state = "resumed" if shard is None or not is_unfinished(path) else "shard"
+        return Report(path, state, _recorded_tables(path) or {}, written)
+    if shard is not None:
+        return Report(path, "finished", files.tables_of(path), 0)
     reading = {name: keywords[name] for name in ("threads", "progress")}
     try:
         found = files.verify(path, **reading)

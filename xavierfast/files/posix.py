@@ -113,6 +113,9 @@ def open_file(folder: int, name: str, flags: int, follow: bool = False) -> int:
     except OSError as error:
         if error.errno == ELOOP:
             raise OSError(ELOOP, "is a symlink, which is not followed; remove it first", name) from None
+        kind = kind_of(folder, name)
+        if kind not in (Kind.NOTHING, Kind.FILE, Kind.SYMLINK):  # a folder cannot be written, a socket not opened
+            raise FileExistsError(EEXIST, f"is {kind.value}, not a regular file", name) from None
         raise
     try:
         with about(name):
