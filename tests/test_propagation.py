@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import need
+from support import missing, need
 
 import xavierfast as xf
 from xavierfast._core.extras import how_to_install

@@ -34,6 +34,6 @@ def extend(
         begin = perf_counter()
         with progress_bar(path, quiet or as_json) as progress:
             written = files.extend(
-                path, sizes if len(sizes) > 1 else sizes[0], sync=not no_sync, threads=threads, progress=progress
+                path, sizes[0] if len(sizes) == 1 else sizes, sync=not no_sync, threads=threads, progress=progress
             )
         Report(path, "extended", files.tables_of(path), written, perf_counter() - begin).print(quiet, as_json)

@@ -90,10 +90,11 @@ def execute(arguments: Sequence[str]) -> int:
     try:
         return group.main(args=list(arguments), prog_name="xavierfast", standalone_mode=False) or 0
     except Exception as error:
-        if not hasattr(error, "format_message"):  # that of usage errors, whose classes typer does not name
+        format_message = getattr(error, "format_message", None)  # of usage errors, whose classes typer does not name
+        if format_message is None:
             raise
         context = getattr(error, "ctx", None)
-        message = [error.format_message().strip().removesuffix(".")]
+        message = [format_message().strip().removesuffix(".")]
         option = getattr(error, "option_name", None)
         others = [name for name, other in group.commands.items() if any(option in p.opts for p in other.params)]
         message += [f"{option} is an option of {' and '.join(others)}"] if others else []

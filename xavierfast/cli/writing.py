@@ -279,19 +279,17 @@ def go_on(path: str, tables: Tables | None, force: bool, keywords: Any, shard: t
         return Report(path, state, _recorded_tables(path) or {}, written)
     if shard is not None:
         return Report(path, "finished", files.tables_of(path), 0)
-    reading = {name: keywords[name] for name in ("threads", "progress")}
     try:
-        found = files.verify(path, **reading)
-        if found.ok:
-            return Report(path, "checked", files.tables_of(path), 0)
-        repair = force or _only_missing(path, found)
+        found = files.verify(path, threads=keywords["threads"], progress=keywords["progress"])
     except files.FormatError as error:
         if not force:
             error.add_note("pass --force to write all of it again")
             raise
-        repair = True
-    if not repair:
-        return Report(path, "differs", files.tables_of(path), 0, found=found)
+    else:
+        if found.ok:
+            return Report(path, "checked", files.tables_of(path), 0)
+        if not (force or _only_missing(path, found)):
+            return Report(path, "differs", files.tables_of(path), 0, found=found)
     written = files.resume(path, tables, **keywords)
     return Report(path, "repaired", files.tables_of(path), written)
 
