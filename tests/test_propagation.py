@@ -5,8 +5,10 @@ import json
 import math
 import re
 import warnings
-from itertools import pairwise
+from errno import ENOSPC
+from itertools import pairwise, product
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -351,10 +353,12 @@ def test_shapes_are_smooth(activation):
 
 
 def test_plots_of_what_is_not_there(matplotlib, tmp_path):
-    for k, (widths, init) in enumerate([([3, 4], "zeros"), ([100] * 60, "normal"), ([1, 1], "xavier_uniform")]):
+    huge = {"init": "normal", "std": 1e37}  # sums of which infinity - infinity is one
+    cases = [([3, 4], "zeros"), ([100] * 60, "normal"), ([1, 1], "xavier_uniform"), ([30] * 4, huge)]
+    for k, ((widths, init), activation) in enumerate(product(cases, ("relu", "tanh"))):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            propagate(widths, "relu", init, jacobian=False).plot(tmp_path / f"{k}.png")
+            propagate(widths, activation, init, jacobian=False).plot(tmp_path / f"{k}.png")
         assert (tmp_path / f"{k}.png").read_bytes().startswith(PNG)
 
 
@@ -777,7 +781,7 @@ def test_plots_that_cannot_be_made(matplotlib, tmp_path, without, monkeypatch):
             function()
 
 
-def test_plots_replace_nothing_unasked(matplotlib, tmp_path):
+def test_plots_replace_nothing_unasked(matplotlib, tmp_path, monkeypatch):
     report = propagate([5, 3], "tanh")
     other, taken, link, folder = (tmp_path / name for name in ("other.txt", "taken.png", "link.png", "folder.png"))
     other.write_text("precious")
@@ -797,6 +801,9 @@ def test_plots_replace_nothing_unasked(matplotlib, tmp_path):
     assert link.read_bytes().startswith(PNG)
     assert not link.is_symlink()
     assert other.read_text() == "precious"
+    monkeypatch.setattr(plots.os, "replace", Mock(side_effect=OSError(ENOSPC, "No space left on device")))
+    with pytest.raises(OSError, match="No space left on device"):
+        report.plot(taken, force=True)
     assert len(list(tmp_path.iterdir())) == 4  # no temporary files
 
 

@@ -39,10 +39,11 @@ class Explanation:
     suggested: str | None
 
     def __str__(self) -> str:
-        first = next(iter(self.comparison.reports.values()))
+        reports = self.comparison.reports.values()
+        first = next(iter(reports))
         depth = f"{len(first.layers)} layer{'s' if len(first.layers) > 1 else ''} of {first.activation}"
         kind = "that were given" if self.input_std is None else f"of standard deviation {self.input_std:g}"
-        is_one_sided = not first.is_bounded and any(report.most_saturated.saturated for report in self._reports())
+        is_one_sided = not first.is_bounded and any(report.most_saturated.saturated for report in reports)
         head = (
             f"A network of {depth}, widths {_widths_text(self.widths)}. {first.batch} inputs {kind} go up, a random "
             "gradient comes back down."
@@ -87,9 +88,6 @@ class Explanation:
     def plot(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
         """Draw the comparison as :meth:`Comparison.plot` does."""
         self.comparison.plot(path, force=force)
-
-    def _reports(self) -> Iterable[Report]:
-        return self.comparison.reports.values()
 
 
 def explain(

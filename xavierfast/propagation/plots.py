@@ -132,10 +132,15 @@ def save(figure: Any, path: str | os.PathLike[str], force: bool) -> None:
         warnings.filterwarnings("ignore", r"Glyph \d+ ")  # for characters that no font has, as above
         figure.savefig(image, format=os.path.splitext(base)[1][1:].lower(), dpi=120)
     temporary = os.path.join(folder, f".{base}.{secrets.token_hex(8)}") if force else name
-    with open(temporary, "xb") as file:
-        file.write(image.getvalue())
-    if force:
-        os.replace(temporary, name)
+    file = open(temporary, "xb")  # noqa: SIM115
+    try:  # from here on the file is this function's, to remove where it fails
+        with file:
+            file.write(image.getvalue())
+        if force:
+            os.replace(temporary, name)
+    except BaseException:  # such as a full disk
+        os.unlink(temporary)
+        raise
 
 
 # ---- the effect of initialisations
@@ -214,10 +219,11 @@ def draw_reports(reports: Mapping[str, "Report"], path: str | os.PathLike[str], 
         right.set_ylabel("saturated", fontsize="small")
         left.set_title(printable(label), fontsize=9, fontweight="bold", loc="left", parse_math=False)
     if is_bounded:
-        ends = [x for report in reports.values() for curve in report.activations for x in curve.x[[0, -1]]]
-        margin = 0.06 * (max(ends) - min(ends)) or 1.0
+        ends = [x for report in reports.values() for curve in report.activations for x in (*curve.x[:1], *curve.x[-1:])]
+        low, high = min(ends, default=-1.0), max(ends, default=1.0)
+        margin = 0.06 * (high - low) or 1.0
         for ax in axes[1:, 0]:
-            ax.set_ylim(min(ends) - margin, max(ends) + margin)
+            ax.set_ylim(low - margin, high + margin)
     for ax in axes.flat:
         ax.set_xlim(0.8 - _shape_width(depth), depth + 0.2 + _shape_width(depth))
         ax.tick_params(labelsize="small")
@@ -233,6 +239,7 @@ def draw_reports(reports: Mapping[str, "Report"], path: str | os.PathLike[str], 
     first, lines = next(iter(reports.values())), axes[0][0].get_lines()[: len(reports)]
     legend = figure.legend(lines, map(str, lines), loc="outside upper center", ncols=4, fontsize="small")
     legend.set_title(f"{first.activation}, {first.batch} inputs")
+    legend.get_title().set_parse_math(False)
     for text, label in zip(legend.get_texts(), reports, strict=True):
         text.set(text=printable(label), parse_math=False)  # here, since a legend leaves out labels with a leading "_"
     save(figure, path, force)
@@ -254,7 +261,7 @@ def _draw_shapes(ax: Any, curves: Sequence["Curve"], color: str, scale: Decades 
                 x, height = x[inside := (scale.low <= x) & (x <= scale.high)], height[inside]
             half = width * height / max(height, default=1.0)
             ax.fill_betweenx(x, k + 1 - half, k + 1 + half, color=color, linewidth=0)
-        else:  # all values are equal, or on a logarithmic axis all are 0
+        elif x.size or scale is not None:  # all values are equal; on a logarithmic axis perhaps 0
             y = x[0] if x.size or scale is None else scale.zero
             ax.hlines(y, k + 1 - width, k + 1 + width, color=color, linewidth=2)
     if scale is not None:
