@@ -6,6 +6,7 @@ import math
 import re
 import warnings
 from errno import ENOSPC
+from functools import cache
 from itertools import pairwise, product
 from pathlib import Path
 from unittest.mock import Mock
@@ -298,7 +299,7 @@ def drawn(matplotlib, monkeypatch):
 
 @pytest.mark.parametrize("activation", ["tanh", "sigmoid", "relu"])
 def test_what_a_picture_shows(drawn, activation):
-    compared = explain([60] * 6, activation).comparison
+    compared = compare([60] * 6, activation, [*EXPLAINED, {"init": "xavier_uniform", "gain": 2.0}], jacobian=False)
     figure = drawn(compared)
     axes = np.reshape(figure.axes, (1 + len(compared.reports), 3))
     (legend,) = figure.legends
@@ -380,7 +381,7 @@ def test_explain(matplotlib, tmp_path):
     for label in labels:
         assert f"{label}: {found.sentence(label)}" in stories.replace("\n ", "")
     assert "the slope of tanh is below 1 %" in legend.replace("\n", " ")
-    assert str(explain([100] * 6, "tanh", seed=1)) != str(explain([100] * 6, "tanh", seed=2))
+    assert len({str(explain([9] * 4, "tanh", inits=["he_normal"], seed=seed)) for seed in (1, 2, 1)}) == 2
 
 
 @pytest.mark.parametrize(
@@ -400,10 +401,14 @@ def test_explain(matplotlib, tmp_path):
     ],
 )  # fmt: skip
 def test_sentences(activation, scheme, parts):
-    inits = [*EXPLAINED, {"init": "normal", "std": 1e-20}]
-    sentence = explain([100] * 6, activation, inits=inits).sentence(scheme)
+    sentence = explained(activation).sentence(scheme)
     for part in parts:
         assert part in sentence
+
+
+@cache
+def explained(activation):
+    return explain([100] * 6, activation, inits=[*EXPLAINED, {"init": "normal", "std": 1e-20}])
 
 
 def test_nothing_is_level():
