@@ -314,6 +314,7 @@ def damages(disk: Path, rounds: int, seed: int) -> str:
         clear(disk)
     counts: Counter[str] = Counter()
     unseen: Counter[str] = Counter()
+    repaired: Counter[str] = Counter()
     for k in range(rounds):
         rng = random.Random(f"{seed} damage {k}")
         name = rng.choice(list(made))
@@ -325,6 +326,7 @@ def damages(disk: Path, rounds: int, seed: int) -> str:
         kind, at, after = damage(rng, originals[file])
         if after == originals[file]:
             after, kind, at = after[:-1], "truncated", len(after) - 1
+        clear(disk)
         for other, content in originals.items():
             (disk / other).write_bytes(after if other == file else content)
         where = f"damage {k}, {kind} at byte {at} of {file}"
@@ -345,11 +347,24 @@ def damages(disk: Path, rounds: int, seed: int) -> str:
             place = slice(max(0, at - 9), at + 9)
             print(f"  no reader's arrays change by {where}: {originals[file][place]} -> {after[place]}")
             unseen["in a recipe or index" if file in beside else f"in a header of {Path(file).suffix}"] += 1
+        # Resume repairs all of it, or refuses what may be another file and leaves it as it is.
+        tables, options = made[name]
+        left = contents(disk)
+        try:
+            files.resume(disk / name, tables, **options)
+            wrong = differing(contents(disk), originals)
+            check(not wrong or not seen, where, f"resume calls it right: {wrong}")
+            repaired["repaired" if not wrong else "taken for right"] += 1
+        except FileExistsError:
+            check(contents(disk) == left, where, "resume refuses it, and has changed it")
+            repaired["refused"] += 1
+        except Exception as error:
+            check(False, where, f"resume neither repairs nor refuses: {error!r}")
     clear(disk)
     passed = f"all but {unseen.total()} found"
     if unseen:
         passed += f", of which {listed(unseen)} change no array"
-    return f"{rounds} damaged files ({listed(counts)}), {passed}"
+    return f"{rounds} damaged files ({listed(counts)}), {passed}; by resume {listed(repaired)}"
 
 
 # ---- two writers
