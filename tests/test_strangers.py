@@ -595,7 +595,7 @@ def test_more_shards_than_descriptors(folder):
         assert files.load(path, "r", tensor="w7").tobytes() == tables["w7"].read().tobytes()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-    assert len(os.listdir("/dev/fd")) == before
+    assert len(os.listdir("/dev/fd")) <= before
 
 
 BAD_PLANS = {

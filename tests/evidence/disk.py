@@ -1,9 +1,9 @@
 """Tables on disk against SIGKILL, full disks, damage and other writers: python tests/evidence/disk.py [ROUNDS] [SEED].
 
 ROUNDS (200) kills of the command ``xavierfast create`` and as many full disks, ten times as many damaged files, half as
-many pairs of writers of one file, a tenth as many files in parts; 4 is the quick version. Linux, with user namespaces:
-it mounts a small tmpfs in one of its own. A finding names the part and the round, which draws the same numbers whenever
-SEED (0) is the same; moments in time it cannot repeat.
+many pairs of writers of one file, a tenth as many files in parts, and as many resumes shared out; 4 is the quick
+version. Linux, with user namespaces: it mounts a small tmpfs in one of its own. A finding names the part and the round,
+which draws the same numbers whenever SEED (0) is the same; moments in time it cannot repeat.
 """
 
 import contextlib
@@ -314,6 +314,7 @@ def damages(disk: Path, rounds: int, seed: int) -> str:
         clear(disk)
     counts: Counter[str] = Counter()
     unseen: Counter[str] = Counter()
+    repaired: Counter[str] = Counter()
     for k in range(rounds):
         rng = random.Random(f"{seed} damage {k}")
         name = rng.choice(list(made))
@@ -325,6 +326,7 @@ def damages(disk: Path, rounds: int, seed: int) -> str:
         kind, at, after = damage(rng, originals[file])
         if after == originals[file]:
             after, kind, at = after[:-1], "truncated", len(after) - 1
+        clear(disk)
         for other, content in originals.items():
             (disk / other).write_bytes(after if other == file else content)
         where = f"damage {k}, {kind} at byte {at} of {file}"
@@ -345,11 +347,24 @@ def damages(disk: Path, rounds: int, seed: int) -> str:
             place = slice(max(0, at - 9), at + 9)
             print(f"  no reader's arrays change by {where}: {originals[file][place]} -> {after[place]}")
             unseen["in a recipe or index" if file in beside else f"in a header of {Path(file).suffix}"] += 1
+        # Resume repairs all of it, or refuses what may be another file and leaves it as it is.
+        tables, options = made[name]
+        left = contents(disk)
+        try:
+            files.resume(disk / name, tables, **options)
+            wrong = differing(contents(disk), originals)
+            check(not wrong or not seen, where, f"resume calls it right: {wrong}")
+            repaired["repaired" if not wrong else "taken for right"] += 1
+        except FileExistsError:
+            check(contents(disk) == left, where, "resume refuses it, and has changed it")
+            repaired["refused"] += 1
+        except Exception as error:
+            check(False, where, f"resume neither repairs nor refuses: {error!r}")
     clear(disk)
     passed = f"all but {unseen.total()} found"
     if unseen:
         passed += f", of which {listed(unseen)} change no array"
-    return f"{rounds} damaged files ({listed(counts)}), {passed}"
+    return f"{rounds} damaged files ({listed(counts)}), {passed}; by resume {listed(repaired)}"
 
 
 # ---- two writers
@@ -455,6 +470,69 @@ def parts(folder: Path, known: dict, rounds: int, seed: int) -> str:
     return f"{rounds} files in four parts, of which one was killed ({stopped} before it was done) and done again"
 
 
+SHARED = """
+import sys, tempfile
+from xavierfast import Table, files
+with tempfile.TemporaryDirectory() as folder:
+    files.create(folder + "/x.npy", Table((8, 8), seed=0))
+path, k, n = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+print(flush=True)
+sys.stdin.readline()
+files.resume(path, shard=(k, n))
+"""
+
+
+def shared_resumes(folder: Path, rounds: int, seed: int) -> str:
+    """Three processes finish a file together, one is killed and does it again; then the file has its name."""
+    stopped = 0
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    model = {letter: Table((20_000, 128), seed=7, name=letter) for letter in "abcd"}
+    whole = {}
+    table = Table((80_000, 128), seed=7, name="items")
+    for name, tables, options in (("t.npy", table, {}), ("m.safetensors", model, {"max_shard_size": 20_000_000})):
+        clear(folder)
+        began = time.perf_counter()
+        files.create(folder / name, tables, **options)
+        whole[name] = tables, options, contents(folder), time.perf_counter() - began
+    for k in range(rounds):
+        rng = random.Random(f"{seed} shared {k}")
+        clear(folder)
+        name = rng.choice(list(whole))
+        tables, options, wanted, took = whole[name]
+        files.create(folder / name, tables, shard=(rng.randrange(4), 4), **options)
+
+        def launch(number: int, path: Path = folder / name) -> subprocess.Popen:
+            command = [sys.executable, "-P", "-c", SHARED, os.fspath(path), str(number), "3"]
+            process = subprocess.Popen(command, **pipes)
+            process.stdout.readline()
+            return process
+
+        with contextlib.ExitStack() as stack:
+            processes = [stack.enter_context(launch(number)) for number in range(3)]
+            for process in processes:
+                go(process)
+            time.sleep(rng.uniform(0, 1.5) * took)
+            victim = rng.randrange(3)
+            processes[victim].kill()
+            errors = [process.communicate()[1].decode() for process in processes]
+        codes = [process.returncode for process in processes]
+        stopped += codes[victim] == -signal.SIGKILL
+        good = all(code == 0 for i, code in enumerate(codes) if i != victim)
+        check(good, f"shared {k}", f"exit codes {codes}, {errors}")
+        there = contents(folder)
+        early = any(file in there and there[file] != wanted[file] for file in wanted)
+        check(not early, f"shared {k}", f"a file that is not right has its name: {sorted(there)}")
+        for number in [victim] if rng.random() < 0.7 else range(3):
+            with launch(number) as process:
+                go(process)
+                errors = process.communicate()[1].decode()
+            check(process.returncode == 0, f"shared {k}", f"the shard again: {errors}")
+        wrong = differing(contents(folder), wanted)
+        check(not wrong, f"shared {k}", f"wrong, missing or stray: {wrong}")
+    clear(folder)
+    return f"{rounds} resumes shared by three, of which one was killed ({stopped} before it was done) and done again"
+
+
 def main(rounds: int = 200, seed: int = 0) -> int:
     with tempfile.TemporaryDirectory() as name:
         mount = ["mount", "-t", "tmpfs", "tmpfs", name]
@@ -486,6 +564,7 @@ def main(rounds: int = 200, seed: int = 0) -> int:
                 functools.partial(damages, disk, 10 * rounds, seed),
                 functools.partial(two_writers, folder, max(1, rounds // 2), seed),
                 functools.partial(parts, folder, known, max(1, rounds // 10), seed),
+                functools.partial(shared_resumes, folder, max(1, rounds // 10), seed),
             ):
                 began = time.monotonic()
                 sentences.append(part())

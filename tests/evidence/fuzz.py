@@ -31,6 +31,7 @@ READERS = {
     "like": lambda path: files.like(path, {"*": "uniform"}, 0),
     "load": files.load,
     "resume": lambda path: files.resume(path, threads=1, sync=False),
+    "extend": lambda path: files.extend(path, 7, threads=1, sync=False),
     "from_spec": files.from_spec,
     "from_recipe": lambda path: xf.Table.from_recipe(from_json(Path(path).read_bytes())),
 }
@@ -71,16 +72,22 @@ def valid_files() -> list[tuple[str, dict[str, bytes], list[str]]]:
     wide = xf.Table((3, 4), "truncated_normal", seed=[1, 2**70], name="v", low=-1.0, dtype="bfloat16").shard(1)
     number = xf.Table((2, 3), "constant", seed=1, name="c", value=1 - 2j, dtype="complex64")
     half = xf.Table((5,), "normal", seed=1, name="h", std=0.1, dtype="float16")
-    readers = ["measure", "verify", "sample", "tables_of", "like", "load"]
+    readers = ["measure", "verify", "sample", "tables_of", "like", "load", "resume"]
     several = {t.name: t for t in (table, wide, number, half)}
     recipes = {name: t.recipe for name, t in several.items()}
     plan = json.dumps({"max_shard_size": 24, "force": False, "tables": recipes}).encode()
+    growing = made("x.npy", half)
+    longer = half.recipe | {"shape": [7]}
+    fields = {"max_shard_size": None, "force": False, "tables": {"h": longer}, "identity": "0" * 32}
+    growing["x.npy.partial.recipe.json"] = json.dumps(fields | {"replaces": [], "kept_rows": 5}).encode()
     return [
         ("x.npy", made("x.npy", table), readers),
         ("x.npy", made("x.npy", wide), readers),
         ("x.bin", made("x.bin", number), readers),
-        ("x.safetensors", made("x.safetensors", several), readers[:5]),
-        ("x.safetensors", made("x.safetensors", several, max_shard_size=24), readers[:5]),
+        ("x.safetensors", made("x.safetensors", several), readers),
+        ("x.safetensors", made("x.safetensors", several, max_shard_size=24), readers),
+        ("x.npy", made("x.npy", half), ["extend"]),
+        ("x.npy", growing, ["extend", "resume"]),
         ("x.npy", made("x.npy", half, rows=(1, 2)), ["resume"]),
         ("x.safetensors", {"x.safetensors.partial.recipe.json": plan}, ["resume"]),
         ("x.json", {"x.json": json.dumps(SPEC).encode()}, ["from_spec"]),
@@ -222,7 +229,7 @@ def main(count: int = 100_000, seed: int = 0, first: int = 0) -> int:
                 stem, ending = map(re.escape, os.path.splitext(name))
                 own = rf"{stem}(-\d{{5}}-of-\d{{5}})?{ending}(\.partial|\.index\.json|(\.partial)?\.recipe\.json)?"
                 if there != contents.keys() and (
-                    reader != "resume" or not all(re.fullmatch(own, file) for file in there)
+                    reader not in ("resume", "extend") or not all(re.fullmatch(own, file) for file in there)
                 ):
                     outcome, where = "other files", str(sorted(there ^ contents.keys()))[:90]
                 if where:

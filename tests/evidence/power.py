@@ -3,7 +3,7 @@
 The calls by which a file is created, replaced, shared out, resumed, repaired or extended are recorded, and the disk is
 made again as a loss of power after each of them could leave it: of a file, what fsync has written and any part of what
 came later; of the names in a folder, what fsync of the folder has written and any selection of the changes that came
-later, in which none is half done. SAMPLES (40) such disks are made for each call; 3 is the quick version. On each, an
+later, in which none is half done. SAMPLES (300) such disks are made for each call; 3 is the quick version. On each, an
 owner resumes, or creates the file again where there is nothing to resume. Then all files must be those of an
 undisturbed run, and before that: a file without a plan must agree with its recipe, an earlier table is whole until the
 new one is, rows that were kept are kept, and what was reported as done is on the disk.
@@ -301,7 +301,7 @@ def judge(case: Case, left: dict[str, bytes], old: dict[str, bytes], wanted: dic
     return "" if found() == wanted else f"other files after resume: {sorted(found())}"
 
 
-def main(samples: int = 40, seed: int = 0) -> int:
+def main(samples: int = 300, seed: int = 0) -> int:
     if not hasattr(fcntl, "flock") or not os.path.isdir("/proc/self/fd"):
         print("cannot run here: Linux is needed, for /proc")
         return 77

@@ -153,6 +153,40 @@ def test_what_is_written_already_needs_no_room(tmp_path, monkeypatch):
     assert whole(tmp_path / "t.npy", table)
 
 
+@pytest.mark.parametrize("code", [errno.EDQUOT, errno.ENOSPC])
+@pytest.mark.parametrize("part", [{}, {"shard": (0, 2)}])
+def test_space_that_the_system_refuses(tmp_path, monkeypatch, code, part):
+    """A quota shows only when the space is reserved; the message has what is needed and what is free."""
+    monkeypatch.setattr(target, "fallocate", lambda fd, nbytes: code)
+    with pytest.raises(OSError, match=r"256,128 bytes are needed, and [0-9,]+ are free") as caught:
+        create(tmp_path / "t.npy", small(), **part)
+    assert caught.value.errno == code
+    assert ("a quota" in str(caught.value)) == (code == errno.EDQUOT)
+    assert part or os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("code", [errno.EDQUOT, errno.ENOSPC, errno.EFBIG])
+def test_an_estimate_whose_trial_has_no_room(tmp_path, monkeypatch, code):
+    def full(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    found = estimate(tmp_path / "t.npy", middle())
+    assert (found.nbytes, found.seconds) == (2_560_128, None)
+    assert found.free > 0
+
+
+def test_the_room_for_all_files_is_looked_at_before_any_is_made(tmp_path, monkeypatch):
+    real = os.statvfs(tmp_path)
+    total = sum(table.nbytes for table in SHARDED.values())
+    few = os.statvfs_result((1, 1, total, total - 1, total - 1, *real[5:]))  # less than all of them, enough for each
+    monkeypatch.setattr(os, "statvfs", lambda fd: few)
+    with pytest.raises(OSError, match=f"are needed, and {total - 1:,} are free") as caught:
+        create(tmp_path / "m.safetensors", SHARDED, max_shard_size=SHARD)
+    assert caught.value.errno == errno.ENOSPC
+    assert os.listdir(tmp_path) == []
+
+
 # ---- failed fsync
 
 

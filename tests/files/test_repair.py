@@ -125,7 +125,7 @@ INDEX_DAMAGES = {
 
 
 @pytest.mark.parametrize("given", [False, True])
-@pytest.mark.parametrize("damage", [*INDEX_DAMAGES, "total_size", "no JSON", "lost"])
+@pytest.mark.parametrize("damage", [*INDEX_DAMAGES, "total_size", "no total_size", "no metadata", "no JSON", "lost"])
 def test_a_damaged_index(tmp_path, damage, given):
     path, index = tmp_path / "m.safetensors", tmp_path / "m.safetensors.index.json"
     create(path, SHARDED, max_shard_size=SHARD)
@@ -133,6 +133,10 @@ def test_a_damaged_index(tmp_path, damage, given):
     fields = json.loads(want[index.name])
     if damage in INDEX_DAMAGES:
         fields["weight_map"] = INDEX_DAMAGES[damage](fields["weight_map"])
+    elif damage == "no metadata":
+        del fields["metadata"]
+    elif damage == "no total_size":
+        fields["metadata"] = {}
     else:
         fields["metadata"]["total_size"] += 1
     index.write_text("{" if damage == "no JSON" else json.dumps(fields))

@@ -24,6 +24,10 @@ from .writing import figures, final_name, finished_name
 
 __all__ = ["show"]
 
+TITLES = ("tensor", "shape", "dtype", "bytes", "mean", "std", "recipe's std", "min", "max")
+# More tensors than these are printed as plain lines.
+MOST_IN_GRID = 1000
+
 
 def show(
     path: Path,
@@ -60,8 +64,10 @@ def show(
                 console.width = 200  # a pipe has no edge to wrap at
             if len(found) == 1:
                 _print_stats(console, found[0])
-            else:
+            elif len(found) <= MOST_IN_GRID:
                 console.print(_summary(found))
+            else:
+                _print_lines(found)
 
 
 def _check_plot(plot: str, force: bool) -> None:
@@ -125,17 +131,30 @@ def _print_stats(console: Console, stats: files.TensorStats) -> None:
 
 def _summary(found: Sequence[files.TensorStats]) -> Grid:
     right = {"justify": "right", "no_wrap": True}
-    columns = (Column(title, **right) for title in ("bytes", "mean", "std", "recipe's std", "min", "max"))  # type: ignore[arg-type]
+    columns = (Column(title, **right) for title in TITLES[3:])  # type: ignore[arg-type]
     grid = Grid(Column("tensor", overflow="fold"), "shape", "dtype", *columns, box=None)
     for stats in found:
-        expected = "" if stats.table is None else f"{stats.table.std:.4g}"
-        measured = (stats.mean, stats.std, stats.low, stats.high) if stats.count else ()
-        mean, std, low, high = (f"{number:.4g}" for number in measured) if measured else ("",) * 4
-        shape = "x".join(map(str, stats.shape))
-        grid.add_row(
-            _cell(stats.name), shape, printable(stats.dtype), f"{stats.nbytes:,}", mean, std, expected, low, high
-        )  # fmt: skip
+        grid.add_row(_cell(stats.name), *_cells(stats))
     return grid
+
+
+def _print_lines(found: Sequence[files.TensorStats]) -> None:
+    """The summary of very many tensors, for each of which rich would take a millisecond."""
+    rows = [TITLES, *((shown_name(stats.name), *_cells(stats)) for stats in found)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        texts, numbers = zip(row[:3], widths, strict=False), zip(row[3:], widths[3:], strict=True)
+        cells = [cell.ljust(width) for cell, width in texts] + [cell.rjust(width) for cell, width in numbers]
+        print(f" {'  '.join(cells).rstrip()}")
+
+
+def _cells(stats: files.TensorStats) -> tuple[str, ...]:
+    """What follows the name in a line of the summary."""
+    expected = "" if stats.table is None else f"{stats.table.std:.4g}"
+    measured = (stats.mean, stats.std, stats.low, stats.high) if stats.count else ()
+    mean, std, low, high = (f"{number:.4g}" for number in measured) if measured else ("",) * 4
+    shape = "x".join(map(str, stats.shape))
+    return shape, printable(stats.dtype), f"{stats.nbytes:,}", mean, std, expected, low, high
 
 
 def _cell(name: str) -> Text:

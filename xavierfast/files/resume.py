@@ -84,16 +84,18 @@ def resume(
     with folder_of(path) as (folder, name), ExitStack() as stack:
         given = None if tables is None else Plan(name, tables, max_shard_size, False)
         plan = Plan.resumed(folder, name, shared=part is not None)
+        repaired = 0
         if plan is None:
-            if given is None or not any(exists(folder, target.partial) for target in given.targets):
+            if given is not None and any(exists(folder, target.partial) for target in given.targets):
+                given.refuse_superseded(folder)
+                if given.index and exists(folder, given.index):
+                    raise FileExistsError(EEXIST, DIFFERS, given.index)
+            else:
                 repaired, lost = repair(folder, name, given, part, sync, threads, progress)
                 if not lost:
                     return repaired
-            assert given is not None
+            assert given is not None  # without it, nothing is known to be lost
             plan = given
-            plan.refuse_superseded(folder)
-            if plan.index and exists(folder, plan.index):
-                raise FileExistsError(EEXIST, DIFFERS, plan.index)
             plan.begin(folder) if part is None else plan.join(folder)
         stack.callback(plan.close)
         if given is not None and (given.tables, given.max_shard_size) != (plan.tables, plan.max_shard_size):
@@ -105,7 +107,7 @@ def resume(
             if plan.kept_rows is not None:
                 return append_rows(folder, plan, sync, threads, progress)
             if part is not None:
-                return _resume_part(folder, plan, part, sync, threads, progress)
+                return repaired + _resume_part(folder, plan, part, sync, threads, progress)
             left = []
             for target in plan.targets:
                 if exists(folder, target.partial):
@@ -121,7 +123,7 @@ def resume(
             written = sum(target.prepare(folder) for target in left)
             written += rewrite(Blocks(span for target in left for span in target.spans()), threads, progress)
             plan.publish(folder, sync)
-            return written
+            return repaired + written
 
 
 def _resume_part(
