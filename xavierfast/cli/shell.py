@@ -95,7 +95,7 @@ def execute(arguments: Sequence[str]) -> int:
             raise
         context = getattr(error, "ctx", None)
         message = [format_message().strip().removesuffix(".")]
-        option = getattr(error, "option_name", None)
+        option = getattr(error, "option_name", None) if type(error).__name__ == "NoSuchOption" else None
         others = [name for name, other in group.commands.items() if any(option in p.opts for p in other.params)]
         message += [f"{option} is an option of {' and '.join(others)}"] if others else []
         help_of = context.command_path if context is not None else "xavierfast"
