@@ -616,7 +616,7 @@ def test_explain_schemes():
         ("--init", "normal(std=x)", "a number must be one such as 0.02"),
         ("--init", "zeros(std=1)", "zeros takes no parameters, got 'std=1'"),
         ("--init", "old_heuristic(gain=1)", "old_heuristic takes no parameters, got 'gain=1'"),
-        ("--init", "he_normal(mode=fan)", "mode 'fan' is unknown: it must be one of fan_in, fan_out"),
+        ("--init", "he_normal(mode=fan)", "mode 'fan' is unknown (did you mean fan_in or fan_out?)"),
         ("--init", "normal(std=-1)", "std must be finite and >= 0, got -1"),
         ("--input-std", "0", "it must be from 1e-20 to 1e20, got '0'"),
         ("--input-std", "-1", "it must be from 1e-20 to 1e20, got '-1'"),

@@ -44,7 +44,7 @@ def did_you_mean(value: object, choices: Iterable[str]) -> str:
     if not isinstance(value, str):
         return ""
     choices = list(choices)
-    close = get_close_matches(value[:100], choices, 1, 0.85) or get_close_matches(value[:100], choices, 2, 0.6)
+    close = get_close_matches(value[:100], choices, 1, 0.8) or get_close_matches(value[:100], choices, 2, 0.6)
     return f" (did you mean {' or '.join(close)}?)" if close else ""
 
 
