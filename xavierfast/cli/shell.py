@@ -142,6 +142,7 @@ def in_shell_words(text: str, path: str = "PATH") -> str:
         text = _CALL.sub(lambda call: f"--init {call[1]} --{call[2]} {call[3]}".strip(), text)
         text = _LAYOUT.sub(r"--layout \1", _FAN.sub(r"--fan-\1 \2", text))
         text = _KEYWORD.sub(lambda match: "--" + match[1].replace("_", "-"), text)
+    text = text.replace("call resume() with the tables", "run the command that created it with --resume --force")
     return text.replace("call resume()", f"run xavierfast resume {shell_word(path)}")
 
 

@@ -267,7 +267,7 @@ def _recorded_tables(path: str) -> Tables | None:
     try:
         return files.tables_of(path)
     except FileNotFoundError:
-        if os.path.lexists(path):
+        if os.path.lexists(path) or os.path.lexists(f"{path}.index.json"):
             raise
         return None
 
@@ -285,6 +285,10 @@ def go_on(path: str, tables: Tables | None, force: bool, keywords: Any, shard: t
         return Report(path, "finished", files.tables_of(path), 0)
     try:
         found = files.verify(path, threads=keywords["threads"], progress=keywords["progress"])
+    except FileNotFoundError as error:
+        if os.path.lexists(f"{path}.index.json"):
+            error.add_note("a file of the model is lost: run the command that created it with --resume --force")
+        raise
     except files.FormatError as error:
         if not force:
             error.add_note("pass --force to write all of it again")
