@@ -359,11 +359,12 @@ def test_a_new_seed_is_printed_and_gives_the_table_again():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--init", "xavier_unifrom"], "--init 'xavier_unifrom' is unknown: did you mean xavier_uniform"),
-        (["--init", "he_norml"], "did you mean he_normal"),
-        (["--init", "blue"], "--init 'blue' is unknown: it must be one of xavier_uniform, "),
+        (["--init", "xavier_unifrom"], "--init 'xavier_unifrom' is unknown (did you mean xavier_uniform?); it "),
+        (["--init", "he_norml"], "did you mean he_normal?)"),
+        (["--init", "xavier"], "did you mean xavier_normal or xavier_uniform?"),
+        (["--init", "blue"], "--init 'blue' is unknown; it must be one of xavier_uniform, "),
         (["--dtype", "bfloat61"], "did you mean bfloat16"),
-        (["--init", "he_normal", "--mode", "fan_inn"], "did you mean fan_in? It must be one of fan_in, "),
+        (["--init", "he_normal", "--mode", "fan_inn"], "(did you mean fan_in?); it must be one of fan_in, "),
         (["--init", "variance_scaling", "--distribution", "nromal"], "did you mean normal"),
         (["--gian", "2"], "No such option: --gian (Possible options: --gain"),
         (["--init", "normal", "--gain", "2"], "normal takes --mean and --std, got --gain, which is of xavier_*"),
@@ -607,7 +608,7 @@ def test_explain_schemes():
 @pytest.mark.parametrize(
     ("option", "value", "text"),
     [
-        ("--init", "nromal", "the scheme 'nromal' is unknown: did you mean normal?"),
+        ("--init", "nromal", "the scheme 'nromal' is unknown (did you mean normal?)"),
         ("--init", "", "it must be a name, or a name and parameters, such as normal(std=0.01), got ''"),
         ("--init", "normal(std=0.01", "such as normal(std=0.01), got 'normal(std=0.01'"),
         ("--init", "normal(sdt=1)", "normal takes the parameters mean, std, each once, as mean=..., got 'sdt=1'"),
@@ -616,7 +617,7 @@ def test_explain_schemes():
         ("--init", "normal(std=x)", "a number must be one such as 0.02"),
         ("--init", "zeros(std=1)", "zeros takes no parameters, got 'std=1'"),
         ("--init", "old_heuristic(gain=1)", "old_heuristic takes no parameters, got 'gain=1'"),
-        ("--init", "he_normal(mode=fan)", "mode 'fan' is unknown: it must be one of fan_in, fan_out"),
+        ("--init", "he_normal(mode=fan)", "mode 'fan' is unknown (did you mean fan_in or fan_out?)"),
         ("--init", "normal(std=-1)", "std must be finite and >= 0, got -1"),
         ("--input-std", "0", "it must be from 1e-20 to 1e20, got '0'"),
         ("--input-std", "-1", "it must be from 1e-20 to 1e20, got '-1'"),

@@ -162,6 +162,20 @@ def test_rows_are_appended(items):
     assert call("extend", "none.npy", "2K", code=3).startswith("xavierfast: none.npy")
 
 
+def test_a_lost_file_of_a_model(folder):
+    (folder / "model.toml").write_text(SPEC)
+    command = ["create-model", "m.safetensors", "--spec", "model.toml", "--seed", "3", "--max-shard-size", "100kB"]
+    call(*command)
+    max(folder.glob("m-*.safetensors")).unlink()
+    for option in ([], ["--force"]):
+        error = call("resume", "m.safetensors", *option, code=3)
+        assert "is lost: run the command that created it with --resume --force)" in error
+    error = call(*command, "--resume", code=3)
+    assert "m-00002-of-00002.safetensors: No such file" in error and "(pass --force to replace it)" in error
+    call(*command, "--resume", "--force")
+    assert call("verify", "m.safetensors")
+
+
 def test_another_recipe_is_replaced_with_force(items, folder):
     other = ["create", "items.npy", "1Kx64", "--seed", "8", "--name", "items", "--resume"]
     assert call(*other, code=3) == (

@@ -163,6 +163,12 @@ def test_the_bar_shows_no_markup():
     assert b"[red]:smile:\\x1b]0;x\\x07.npy" in text
 
 
+def test_the_name_in_a_recipe_is_cut_too():
+    files.create("a.npy", xf.Table((4, 3), seed=0, name=" " * 300 + "bound       5"))
+    first = call("show", "a.npy")[1].splitlines()[0]
+    assert first == f"Table((4, 3), 'xavier_uniform', seed=0, name={' ' * 60!r}... (313 characters))"
+
+
 # ---- pictures
 
 

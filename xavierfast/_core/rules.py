@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import kernels
 from .distributions import Constant, Distribution, Normal, RandomConstant, TruncatedNormal, Uniform, UniformRange
-from .validation import PLAIN_TYPES, check_number, plain, shown
+from .validation import PLAIN_TYPES, check_number, did_you_mean, plain, shown
 
 __all__ = ["RULES", "SQRT_2", "Fans", "InitName", "Kind", "Mode", "Parameters", "Rule", "resolve_rule"]
 
@@ -91,7 +91,8 @@ class Rule(NamedTuple):
         if len(complete) > len(self.defaults):
             unknown = next(name for name in given if name not in self.defaults)
             known = f"takes {', '.join(self.defaults)}" if self.defaults else "takes no parameters"
-            raise TypeError(f"{self.name} {known}, got the unexpected keyword argument {unknown!r}")
+            hint = did_you_mean(unknown, self.defaults)
+            raise TypeError(f"{self.name} {known}, got the unexpected keyword argument {unknown!r}{hint}")
         if len(given) < len(complete):
             for name, value in complete.items():
                 if value is REQUIRED:
@@ -208,5 +209,8 @@ def resolve_rule(init: Any) -> Rule:
     """The rule for the name of an initialiser, or for the function of that name."""
     name = getattr(init, "__name__", init)
     if not isinstance(name, str) or name not in RULES:
-        raise ValueError(f"init must be the name of an initialiser, {', '.join(RULES)}; got {shown(init)}")
+        hint = did_you_mean(name, RULES)
+        raise ValueError(
+            f"init must be the name of an initialiser, got {shown(init)}{hint}; the names are {', '.join(RULES)}"
+        )
     return RULES[name]

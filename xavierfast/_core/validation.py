@@ -5,7 +5,7 @@ wrong kind of argument, a ValueError for a wrong value, and is raised before any
 """
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import inf, isfinite
 from numbers import Complex, Integral, Real
 from typing import TYPE_CHECKING, Any, SupportsIndex
@@ -25,9 +25,9 @@ else:
     Out = object
 
 __all__ = [
-    "MAX_AXES", "PLAIN_TYPES", "Out", "Shape", "check_count", "check_no_overlap", "check_number", "check_out",
-    "check_padded_shape", "check_shape", "check_shard", "check_threads", "dtype_of_out", "plain", "shard_range",
-    "shown",
+    "MAX_AXES", "Out", "PLAIN_TYPES", "Shape", "check_count", "check_no_overlap", "check_number", "check_out",
+    "check_padded_shape", "check_shape", "check_shard", "check_threads", "did_you_mean", "dtype_of_out", "plain",
+    "shard_range", "shown",
 ]  # fmt: skip
 
 MAX_AXES = 64  # as in NumPy
@@ -35,6 +35,17 @@ MAX_SIZE = 1 << 63
 PLAIN_TYPES = frozenset({float, int, str, complex, bool, type(None), np.bool_})
 
 Shape = SupportsIndex | Sequence[SupportsIndex]
+
+
+def did_you_mean(value: object, choices: Iterable[str]) -> str:
+    """A question to append to an error, with the choices that are spelt almost like the value; empty if none is."""
+    from difflib import get_close_matches  # 2 ms to import, which only an error needs
+
+    if not isinstance(value, str):
+        return ""
+    choices = list(choices)
+    close = get_close_matches(value[:100], choices, 1, 0.8) or get_close_matches(value[:100], choices, 2, 0.6)
+    return f" (did you mean {' or '.join(close)}?)" if close else ""
 
 
 def shown(value: object) -> str:

@@ -1,12 +1,12 @@
 """Options that several commands have, and the checks of what they are given."""
 
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from typing import Annotated, Any
 
 import typer
 
 from .._core.rules import KINDS, MODES, RULES
+from .._core.validation import did_you_mean
 from .numbers import parse_number
 
 Path = Annotated[str, typer.Argument(metavar="PATH")]
@@ -61,9 +61,8 @@ def check_choice(option: str, value: str, choices: Iterable[str]) -> str:
     choices = list(choices)
     if value in choices:
         return value
-    close = get_close_matches(value, choices, 2, 0.75)
-    hint = f"did you mean {' or '.join(close)}? It" if close else "it"
-    raise ValueError(f"{option} {value!r:.80} is unknown: {hint} must be one of {', '.join(choices)}")
+    hint = did_you_mean(value, choices)
+    raise ValueError(f"{option} {value!r:.80} is unknown{hint}; it must be one of {', '.join(choices)}")
 
 
 def parameters_of(init: str, options: Mapping[str, Any]) -> dict[str, Any]:

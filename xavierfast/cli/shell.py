@@ -95,7 +95,7 @@ def execute(arguments: Sequence[str]) -> int:
             raise
         context = getattr(error, "ctx", None)
         message = [format_message().strip().removesuffix(".")]
-        option = getattr(error, "option_name", None)
+        option = getattr(error, "option_name", None) if type(error).__name__ == "NoSuchOption" else None
         others = [name for name, other in group.commands.items() if any(option in p.opts for p in other.params)]
         message += [f"{option} is an option of {' and '.join(others)}"] if others else []
         help_of = context.command_path if context is not None else "xavierfast"
@@ -142,6 +142,7 @@ def in_shell_words(text: str, path: str = "PATH") -> str:
         text = _CALL.sub(lambda call: f"--init {call[1]} --{call[2]} {call[3]}".strip(), text)
         text = _LAYOUT.sub(r"--layout \1", _FAN.sub(r"--fan-\1 \2", text))
         text = _KEYWORD.sub(lambda match: "--" + match[1].replace("_", "-"), text)
+    text = text.replace("call resume() with the tables", "run the command that created it with --resume --force")
     return text.replace("call resume()", f"run xavierfast resume {shell_word(path)}")
 
 

@@ -105,7 +105,11 @@ def _stats_for_json(stats: files.TensorStats) -> dict[str, Any]:
 def _print_stats(console: Console, stats: files.TensorStats) -> None:
     table = stats.table
     if table is not None:
-        console.print("\n".join(map(printable, table.describe().split("\n"))))
+        # The name of a hostile recipe could fill lines of a terminal: it is cut as elsewhere.
+        first, *others = table.describe().split("\n")
+        name = shown_name(table.name)
+        first = first.replace(repr(table.name), name if name[:1] in "'\"" else repr(table.name))
+        console.print("\n".join(map(printable, [first, *others])))
     else:
         shape = f"{stats.shape} of {stats.dtype}, {stats.nbytes:,} bytes"
         console.print(f"{shown_name(stats.name) if stats.name else 'tensor'} {printable(shape)}, no recipe")

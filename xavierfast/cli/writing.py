@@ -12,6 +12,7 @@ import typer
 from .. import files
 from .._core.command import Exit
 from .._core.recipe import to_json
+from ..files.formats import FORMATS
 from ..files.plan import Plan
 from ..files.posix import Kind, folder_of, kind_of
 from ..files.reader import opened
@@ -148,6 +149,9 @@ class Writing:
     as_json: bool = False
 
     def run(self) -> None:
+        if os.path.isdir(self.path) and os.path.splitext(self.path)[1] not in FORMATS:
+            example = os.path.join(self.path, f"items{FORMATS[0]}")
+            raise ValueError(f"{shown_path(self.path)} is a folder, and a table needs a file name, such as {example}")
         if self.part and not self.has_seed:
             raise ValueError("all parts of one table must have the same seed: pass --seed")
         if self.part and self.resume:
@@ -263,7 +267,7 @@ def _recorded_tables(path: str) -> Tables | None:
     try:
         return files.tables_of(path)
     except FileNotFoundError:
-        if os.path.lexists(path):
+        if os.path.lexists(path) or os.path.lexists(f"{path}.index.json"):
             raise
         return None
 
@@ -281,6 +285,10 @@ def go_on(path: str, tables: Tables | None, force: bool, keywords: Any, shard: t
         return Report(path, "finished", files.tables_of(path), 0)
     try:
         found = files.verify(path, threads=keywords["threads"], progress=keywords["progress"])
+    except FileNotFoundError as error:
+        if os.path.lexists(f"{path}.index.json"):
+            error.add_note("a file of the model is lost: run the command that created it with --resume --force")
+        raise
     except files.FormatError as error:
         if not force:
             error.add_note("pass --force to write all of it again")
