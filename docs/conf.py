@@ -21,6 +21,7 @@ html_title = "xavierfast"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_show_sphinx = False
+pygments_dark_style = "github-dark"
 
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3

@@ -2,8 +2,6 @@
 
 import sys
 
-from ._core.extras import how_to_install
-
 
 def main() -> None:
     try:
@@ -11,6 +9,8 @@ def main() -> None:
     except ImportError as error:
         if error.name not in ("typer", "rich"):
             raise
+        from ._core.extras import how_to_install
+
         print(f"xavierfast: the command needs {error.name}: {how_to_install('cli')}", file=sys.stderr)
         sys.exit(2)
     run()
