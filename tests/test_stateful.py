@@ -304,12 +304,12 @@ class Folder(Patched):
             return pwrite(*arguments)
 
         with mock.patch("os.pwrite", broken):
-            self.attempt(
-                name, seed, force, threads, begun=calls > len(self.targets(name)) * (not name.endswith(".bin"))
-            )
+            headers = len(self.targets(name)) * (not name.endswith(".bin"))
+            self.attempt(name, seed, force, threads, begun=calls > headers, changed=calls > 0)
 
-    def attempt(self, name, seed, force, threads, begun=True, progress=None):
-        """A creation, stopped or not; `begun` says whether one that is stopped leaves its plan."""
+    def attempt(self, name, seed, force, threads, begun=True, changed=True, progress=None):
+        """A creation, stopped or not; of one that is stopped, `begun` says whether it leaves its plan, and `changed`
+        whether it has removed an earlier one."""
         options = {"max_shard_size": most_for(name), "force": force, "sync": False, "threads": threads}
         arguments = self.folder / name, tables_for(name, seed)
         if not force and (self.taken(name, seed) or self.unfinished(name)):
@@ -319,6 +319,8 @@ class Folder(Patched):
         try:
             files.create(*arguments, **options, progress=progress)
         except Broken:
+            if not changed:
+                return
             self.partials -= set(self.targets(name))
             self.plans.pop(name, None)
             if begun:

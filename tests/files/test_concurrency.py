@@ -13,7 +13,7 @@ import pytest
 from file_support import contents, middle, small, undisturbed, whole
 
 from xavierfast import Table
-from xavierfast.files import create, plan, posix, resume, verify
+from xavierfast.files import blocks, create, plan, posix, resume, verify
 
 # ---- processes
 
@@ -235,6 +235,29 @@ def test_hosts_with_different_seeds(tmp_path):
 
 
 # ---- threads
+
+
+def test_a_thread_that_finds_its_block_right_hides_no_other(tmp_path, monkeypatch):
+    """The first block is read while the second one is found to differ."""
+    path = tmp_path / "t.npy"
+    create(path, middle())
+    with path.open("r+b") as file:
+        file.seek(1_000_000)
+        file.write(b"damaged")
+    monkeypatch.setattr(blocks, "PARALLEL_MIN_BYTES", 0)
+    real, differing = blocks.read_block, threading.Event()
+
+    def read_block(span, first, last, buffer):
+        found = real(span, first, last, buffer)
+        if not found[1]:
+            differing.set()
+        elif not first:
+            assert differing.wait(30)
+        return found
+
+    monkeypatch.setattr(blocks, "read_block", read_block)
+    with pytest.raises(FileExistsError, match="already finished, and differs"):
+        create(path, middle(), shard=(0, 1), threads=2)
 
 
 def test_many_threads_of_one_process_make_tables(tmp_path):

@@ -155,7 +155,9 @@ def all_right(blocks: Blocks, threads: int | None, progress: Progress | None) ->
 
     def look(span: Span, first: int, last: int, buffers: Buffers) -> None:
         nonlocal differs
-        differs = differs or not read_block(span, first, last, buffers.read)[1]
+        # A thread that finds its block right must not assign: another may have found one that differs meanwhile.
+        if not differs and not read_block(span, first, last, buffers.read)[1]:
+            differs = True
 
     for_each(blocks, look, threads, progress)
     return not differs
