@@ -124,6 +124,49 @@ def test_torch_loads_no_files_no_plots_and_no_kernels_for_gpus():
     assert not [name for name in loaded if name.startswith(bad)]
 
 
+WINDOWS = """
+import sys
+for name in ("fcntl", "grp", "pty", "pwd", "resource", "termios"):
+    sys.modules[name] = None  # as if it did not exist
+"""
+
+
+def test_all_but_files_works_without_posix():
+    code = (
+        WINDOWS
+        + """
+import xavierfast as xf
+import xavierfast.propagation, xavierfast.tf1
+
+assert (xf.Table((500, 3), seed=1)[2] == xf.xavier_uniform((500, 3), seed=1)[2]).all()
+for _ in range(2):
+    try:
+        import xavierfast.files
+    except ImportError as error:
+        print(error)
+"""
+    )
+    assert run(code).splitlines() == 2 * [
+        "xavierfast.files needs a POSIX system, such as Linux or macOS, got one without Python's module fcntl: "
+        "save the array of a Table by other means, such as numpy.save"
+    ]
+
+
+def test_the_command_says_what_it_needs_without_posix():
+    need("typer")
+    code = WINDOWS + "import xavierfast.__main__ as command\ncommand.main()"
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("xavierfast: xavierfast.files needs a POSIX system, ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_torch_works_without_posix():
+    need("torch")
+    code = "import torch, xavierfast.torch as xt\nprint(xt.xavier_uniform_(torch.empty(20, 3), seed=1).std() > 0)"
+    assert run("import torch\n" + WINDOWS + code) == "tensor(True)\n"  # torch itself looks for them
+
+
 def test_a_source_tree_without_kernels_says_so(tmp_path):
     """A clone in which nothing has been built hides an installed copy from every Python that starts inside it."""
     for path in ROOT.rglob("*.py"):

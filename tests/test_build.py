@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,18 @@ def test_kernels_are_hardened_and_name_no_folder():
         assert "GNU_RELRO" in found and "BIND_NOW" in found, path
         assert "RPATH" not in found and "RUNPATH" not in found, path
         assert path.name.startswith("_cpu") or "__stack_chk_fail" in found, path
+
+
+def test_the_recipe_for_conda_has_the_versions_of_the_project():
+    recipe = ROOT / "packaging/conda/recipe.yaml"
+    if not recipe.exists():
+        pytest.skip("the tests are not in a checkout")
+    text = recipe.read_text()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    extras = project["project"]["optional-dependencies"]
+    assert f'version: "{project["project"]["version"]}"' in text
+    for needed in (*project["project"]["dependencies"], *extras["cli"], *project["build-system"]["requires"]):
+        assert f"- {needed.replace('matplotlib', 'matplotlib-base').replace('>=', ' >=')}\n" in text, needed
 
 
 @pytest.mark.skipif(os.name != "posix", reason="only there does CC choose the compiler")

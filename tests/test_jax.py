@@ -631,7 +631,8 @@ def test_meshes_of_eight_under_jit(way):
                 whole = 8 if handler else 1
                 check(array, expected, NamedSharding(sharding.mesh, P()), whole, whole * expected.nbytes)
                 array = jax.jit(lambda key: init(key, shape), out_shardings=sharding)(key).block_until_ready()
-                cut = handler and kind is AxisType.Auto
+                # JAX before 0.10 asks for parts on explicit axes too.
+                cut = handler and (kind is AxisType.Auto or jax.__version_info__ < (0, 10))
                 check(array, expected, sharding, whole, total if cut else whole * expected.nbytes)
             array = jax.jit(lambda std: xj.normal(std)(key, shape, out_sharding=sharding))(0.5).block_until_ready()
             check(array, xf.normal(shape, std=0.5, seed=[0, 7]), sharding, 8, total)

@@ -7,11 +7,15 @@ def main() -> None:
     try:
         from .cli import run
     except ImportError as error:
-        if error.name not in ("typer", "rich"):
-            raise
-        from ._core.extras import how_to_install
+        if error.name in ("typer", "rich"):
+            from ._core.extras import how_to_install
 
-        print(f"xavierfast: the command needs {error.name}: {how_to_install('cli')}", file=sys.stderr)
+            reason = f"the command needs {error.name}: {how_to_install('cli')}"
+        elif error.name in ("fcntl", "resource"):  # on Windows
+            reason = str(error)
+        else:
+            raise
+        print(f"xavierfast: {reason}", file=sys.stderr)
         sys.exit(2)
     run()
 

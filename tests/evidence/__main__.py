@@ -35,6 +35,8 @@ ATTACKS: dict[str, tuple[int, list[str], list[str] | None]] = {
     "models": (20, [], None),
     "gpu_assembly": (6, [], None),
     "clusters": (4, [], None),
+    "minimum": (10, [], None),
+    "cross": (15, [], None),
 }
 UNABLE = 77
 

@@ -5,6 +5,16 @@
 it. The package needs a POSIX system.
 """
 
+from importlib.util import find_spec as _find_spec
+
+for _module in ("fcntl", "resource"):
+    if _find_spec(_module) is None:
+        raise ImportError(
+            "xavierfast.files needs a POSIX system, such as Linux or macOS, got one without Python's module "
+            f"{_module}: save the array of a Table by other means, such as numpy.save",
+            name=_module,
+        )
+
 from .blocks import TensorCheck
 from .create import Timings, create
 from .estimate import Estimate, estimate

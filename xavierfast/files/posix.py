@@ -3,6 +3,7 @@
 Each OSError names the file that it is about, and whatever is found under a name is judged by its open descriptor.
 """
 
+import fcntl
 import os
 import re
 import secrets
@@ -29,11 +30,6 @@ from errno import (
 from typing import Any
 
 from .untrusted_json import FormatError, from_json
-
-try:
-    import fcntl
-except ImportError:
-    raise ImportError("xavierfast.files needs a POSIX system: it locks files and writes them with pwrite") from None
 
 # ---- names in an open folder, which nobody can redirect by renaming or replacing the folder
 

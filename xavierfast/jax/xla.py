@@ -24,7 +24,7 @@ from .._core.huge_pages import advise_huge_pages
 
 __all__ = ["DTYPES", "register"]
 
-NEWEST = (0, 3)  # the version of the interface that is known here
+OLDEST, NEWEST = (0, 1), (0, 3)  # the versions of the interface that are known here
 METADATA, INVALID_ARGUMENT = 1, 3  # an extension's type, an error's code
 
 # The numbers of XLA's dtypes. Smaller ones than these are left out: XLA may pack two of them into a byte.
@@ -107,9 +107,9 @@ def register(name: str, fill: Fill) -> str:
         frame = pointer.contents
         try:
             if frame.extensions and frame.extensions.contents.type == METADATA:
-                version = frame.api.contents.version
+                version = frame.api.contents.version if frame.api else None  # NULL here in jaxlib 0.7
                 metadata = frame.extensions.contents.metadata.contents
-                known = min((version.major, version.minor), NEWEST)
+                known = min((version.major, version.minor), NEWEST) if version else OLDEST
                 metadata.version.major, metadata.version.minor = known
                 metadata.traits = 0
                 return 0
