@@ -172,6 +172,13 @@ def test_names_and_seeds_in_configurations(seed, name):
             same(init((4, 5)), xf.variance_scaling((4, 5), seed=[5, count], **like))
 
 
+def test_numbers_of_numpy_are_saved_as_pythons_own():
+    given = xk.RandomNormal(mean=np.int64(1), stddev=np.float32(0.5), seed=np.int64(3), name=np.str_("x"))
+    plain = xk.RandomNormal(mean=1, stddev=0.5, seed=3, name="x")
+    assert json.dumps(given.get_config()) == json.dumps(plain.get_config())
+    same_bits(np.asarray(given((3, 4))), np.asarray(plain((3, 4))))
+
+
 # ---- seeds
 
 

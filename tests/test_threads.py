@@ -476,16 +476,26 @@ def test_a_helper_that_an_exception_ends_is_replaced():
             for ident in sys._current_frames().keys() - {threading.get_ident()}:
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(SystemExit))
             deadline = time.monotonic() + 20
-            while before.items() & threads._helpers.items() and time.monotonic() < deadline:
+            while any(threads._helpers.get(k) is v for k, v in before.items()) and time.monotonic() < deadline:
                 try:  # wakes the helpers, which then see the exception
                     xf.uniform(1 << 20, seed=0, threads=3)
                 except SystemExit:
                     ended += 1
             assert np.array_equal(xf.uniform(1 << 20, seed=0, threads=3), expected)
-            assert before.items().isdisjoint(threads._helpers.items())
+            assert not any(threads._helpers.get(k) is v for k, v in before.items())
         print(len(threads._helpers))
     """)
     assert out.split() == ["2"]
+
+
+def test_a_helper_that_ends_before_it_begins_is_replaced(monkeypatch):
+    """As an exception ends it that another thread has sent before its first step, or a lack of memory."""
+    monkeypatch.setattr(threads_module, "_helpers", {})
+    monkeypatch.setattr(threads_module, "_tasks", deque())
+    monkeypatch.setattr(threads_module, "start_new_thread", lambda *arguments: None)
+    expected = xf.uniform(1 << 20, seed=0, threads=1)
+    same_bits(xf.uniform(1 << 20, seed=0, threads=4), expected)
+    assert not threads_module._helpers
 
 
 @pytest.mark.parametrize("first", ["normal", "truncated_normal"])

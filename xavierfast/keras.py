@@ -21,7 +21,7 @@ from typing import Any
 from ._core.extras import how_to_install
 from ._core.rules import InitName
 from ._core.stream import derive_key, resolve_seed
-from ._core.validation import check_shape
+from ._core.validation import check_shape, plain
 from .fans import fans
 from .table import Table
 
@@ -60,7 +60,9 @@ class _Initializer:
     seed: Any
 
     def __init__(self, *args: Any, name: str = "", **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        # Numbers of NumPy would stand in configurations, which Keras then could not save.
+        super().__init__(*map(plain, args), **{key: plain(value) for key, value in kwargs.items()})
+        name = plain(name)
         derive_key(0, name)  # raises unless it is a str
         if isinstance(self.seed, int):
             resolve_seed(self.seed)

@@ -106,6 +106,9 @@ PART(PWRITE, pwrite, (int fd, const void* p, size_t n, off_t at), (fd, p, n, at)
 PART(PWRITE, pwrite64, (int fd, const void* p, size_t n, off_t at), (fd, p, n, at), (fd, p, n, at))
 PART(PREAD, pread, (int fd, void* p, size_t n, off_t at), (fd, p, n, at), (fd, p, n, at))
 PART(PREAD, pread64, (int fd, void* p, size_t n, off_t at), (fd, p, n, at), (fd, p, n, at))
+#define VECTORS(name) \
+    WRAP(PREAD, ssize_t, name, (int fd, const void* p, int n, off_t at, int how), (fd, p, n, at, how), -1)
+VECTORS(preadv2) VECTORS(preadv64v2)
 PART(READ, read, (int fd, void* p, size_t n), (fd, p, n), (fd, p, n))
 PART(WRITE, write, (int fd, const void* p, size_t n), (fd, p, n), (fd, p, n))
 #define OPENER(name, before, pass) \

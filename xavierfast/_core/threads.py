@@ -13,6 +13,7 @@ from contextlib import suppress
 from functools import cache
 from math import ceil
 from time import perf_counter
+from weakref import ref
 
 __all__ = ["Work", "default_threads", "parallel_for"]
 
@@ -80,11 +81,15 @@ def _read_quota(folder: str, version1: bool) -> list[int]:
 # begin within a fill, in a handler, a finaliser or a trace function; and a child of fork finds no lock held.
 HELPER, CALLER = "helper", "caller"
 MAX_HELPERS = 1024
-_helpers: dict[int, object] = {}  # one key for each helper that runs or is being started
+_helpers: dict[int, "ref[_Helper]"] = {}  # one key for each helper that runs or is being started
 _tasks: deque["_Task"] = deque()
 _open: set["_Task"] = set()  # those for which a caller waits
 _bell = allocate_lock()  # rung, that is released, where a helper shall look for tasks
 _bell.acquire()
+
+
+class _Helper:
+    """An object that only a helper's thread holds: when it is gone the thread has ended, in whatever way."""
 
 
 class _Task:
@@ -146,7 +151,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_drop_pool)
 
 
-def _worker(number: int, helpers: dict[int, object], tasks: deque[_Task], bell: LockType) -> None:
+def _worker(helper: _Helper, tasks: deque[_Task], bell: LockType) -> None:
     task = None
     try:
         while True:
@@ -165,25 +170,27 @@ def _worker(number: int, helpers: dict[int, object], tasks: deque[_Task], bell: 
             if not task.is_ended:
                 task.error = task.error or error
             task.close()
-    finally:
+
+
+def _start(number: int) -> None:
+    helper, helpers = _Helper(), _helpers
+
+    def forget(_: object) -> None:
         helpers.pop(number, None)
+
+    known = ref(helper, forget)
+    if helpers.setdefault(number, known) is known:  # nobody else starts it
+        start_new_thread(_worker, (helper, _tasks, _bell))
 
 
 def _submit(work: Callable[[], None], helpers: int, tasks: list[_Task]) -> None:
     """Give `work` to this number of helpers, or to fewer at interpreter exit and under limits, where no thread can
     start; add their tasks."""
     helpers = min(helpers, MAX_HELPERS)
-    for number in range(helpers):
-        mine = object()
-        try:
-            if _helpers.setdefault(number, mine) is mine:
-                start_new_thread(_worker, (number, _helpers, _tasks, _bell))
-        except BaseException as error:
-            if _helpers.get(number) is mine:
-                del _helpers[number]
-            if not isinstance(error, (RuntimeError, MemoryError)):
-                raise
-            break
+    with suppress(RuntimeError, MemoryError):
+        for number in range(helpers):
+            if number not in _helpers:
+                _start(number)
     for _ in range(min(helpers, len(_helpers))):
         task = _Task(work)
         tasks.append(task)
