@@ -569,7 +569,8 @@ def test_links_are_followed_to_read(folder):
         (folder / name).unlink(missing_ok=True)
     table = xf.Table((4, 4), seed=0, name="w")
     files.create(folder / "blob.safetensors", table)
-    (folder / "blob.index").write_text(json.dumps({"weight_map": {"w": "link.safetensors"}}))
+    fields = {"metadata": {"total_size": table.nbytes}, "weight_map": {"w": "link.safetensors"}}
+    (folder / "blob.index").write_text(json.dumps(fields))
     (folder / "link.safetensors").symlink_to("blob.safetensors")
     (folder / "set.safetensors.index.json").symlink_to("blob.index")
     assert files.verify(folder / "link.safetensors").ok
