@@ -181,6 +181,13 @@ X = np.full((4, 6), 7, np.float32)
         ({"a": X}, {"*": "normal"}, {"threads": 0}, ValueError, "threads must be at least 1"),
         ({"a": X}, {"*": "normal"}, {"lazy": True}, ValueError, "lazy=True gives Tables"),
         ({"a": X}, {"*": {"init": "normal", "dtype": "float64"}}, {}, TypeError, "out must hold float64"),
+        (
+            {"a": X, "b": np.ones(2)},
+            {"a": "normal", "b": {"init": "normal", "dtype": "float32"}},
+            {},
+            TypeError,
+            "out must hold float32",
+        ),
         ({"a": X, "b": np.zeros((2, 2), int)}, {"*": "normal"}, {}, TypeError, "dtype must be one of"),
         ([("a", X)], {"*": "normal"}, {}, TypeError, "tensors must be a mapping"),
     ],

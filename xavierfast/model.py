@@ -142,9 +142,9 @@ def init(
                 keywords |= rule
             keywords |= own
             shape: Any = keywords.pop("shape") if own else target.shape if is_array else target
-            tables[name] = Table(shape, **keywords, seed=resolved, name=name)
+            table = tables[name] = Table(shape, **keywords, seed=resolved, name=name)
             if is_array:
-                arrays[name] = check_out(target, resolve_dtype(target.dtype), None)
+                arrays[name] = check_out(target, resolve_dtype(table.dtype_name), table.shape)
         except (TypeError, ValueError, ImportError) as error:
             error.add_note(f"for the tensor {name!r:.200}")
             raise
@@ -156,7 +156,7 @@ def init(
         if arrays:
             raise ValueError(f"lazy=True gives Tables and fills nothing, got arrays for {_listed(list(arrays))}")
         return dict(tables)
-    return {name: table.read(..., arrays.get(name), threads=threads) for name, table in tables.items()}
+    return {name: table._read_whole(arrays.get(name), threads) for name, table in tables.items()}
 
 
 def _listed(names: Sequence[str]) -> str:
