@@ -190,7 +190,8 @@ def test_a_reader_that_has_ended(arguments):
 
 
 def test_head_in_a_shell():
-    files.create("a.safetensors", {f"w{k}": xf.Table((9, 9), seed=0, name=f"w{k}") for k in range(800)})
+    """The output is longer than a pipe holds, which is 64 KiB."""
+    files.create("a.safetensors", {f"w{k}": xf.Table((9, 9), seed=0, name=f"w{k}") for k in range(4000)})
     line = '"$@" show a.safetensors | head -2 >/dev/null; echo ${PIPESTATUS[0]}'
     done = subprocess.run(["bash", "-c", line, "bash", *COMMAND], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("141\n", "")
