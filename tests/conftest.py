@@ -42,7 +42,8 @@ def pytest_collection_modifyitems(config, items):
 
 def pytest_sessionfinish(session):
     config = session.config
-    if hasattr(config, "cache"):  # which -p no:cacheprovider takes away
+    # The option -p no:cacheprovider takes the cache away; the workers of pytest-xdist leave it to their controller.
+    if hasattr(config, "cache") and not hasattr(config, "workerinput"):
         before = config.cache.get(PASSED, []) if config.getoption("--rest") else []
         reports = config.pluginmanager.get_plugin("terminalreporter").stats.get("passed", [])
         config.cache.set(PASSED, sorted({*before, *(report.nodeid for report in reports)}))
