@@ -427,7 +427,7 @@ class Table:
 
     def __arrow_array__(self, type: Any = None) -> Any:
         """The rows as a pyarrow.Array, which has lists of a fixed size in place of the axes after the first."""
-        import pyarrow  # type: ignore[import-not-found, unused-ignore]  # the caller has it
+        import pyarrow  # type: ignore[import-not-found, import-untyped, unused-ignore]  # the caller has it
 
         if not self._shape:
             raise TypeError("an Arrow array needs at least one axis, got a Table without axes")
