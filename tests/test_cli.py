@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cli_support import COMMAND, SPEC, call
 from support import need
 
 import xavierfast as xf
@@ -25,20 +26,6 @@ from xavierfast._core.extras import how_to_install
 from xavierfast._core.rules import RULES
 from xavierfast.files import specs
 
-COMMAND = [sys.executable, "-P", "-m", "xavierfast"]
-SPEC = """
-dtype = "bfloat16"
-[rules]
-"*.bias" = "zeros"
-"embed.*" = { init = "normal", std = 0.02 }
-"*" = "xavier_uniform"
-[tensors]
-"embed.weight" = "1Kx64"
-"h.0.weight" = [64, 64]
-"h.0.bias" = [64]
-"h.1.weight" = { shape = [64, 32], dtype = "float32", layout = "oi", init = "he_normal" }
-"""
-
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
@@ -46,19 +33,6 @@ def folder(tmp_path, monkeypatch):
         need(module)
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def call(*arguments, code=0):
-    """What the command prints, on standard error if it fails, after it has ended with `code`; in this process."""
-    from xavierfast import cli
-
-    out, error = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
-        found = cli.execute(arguments)
-    assert found == code, error.getvalue()
-    if code < 2:
-        print(error.getvalue(), end="", file=sys.stderr)
-    return error.getvalue() if code >= 2 else out.getvalue()
 
 
 def spawn(*arguments, code=0, **keywords):

@@ -1,33 +1,18 @@
-"""What is there already: finished and unfinished files, and what is no file; exit codes and JSON as documented."""
+"""Files that exist already, finished and unfinished, and what is no file; exit codes and JSON as documented."""
 
-import contextlib
-import io
 import json
 import os
 import re
 import socket
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from cli_support import SPEC, call
 from support import need
 
 import xavierfast as xf
 from xavierfast import files
-
-SPEC = """
-dtype = "bfloat16"
-[rules]
-"*.bias" = "zeros"
-"embed.*" = { init = "normal", std = 0.02 }
-"*" = "xavier_uniform"
-[tensors]
-"embed.weight" = "1Kx64"
-"h.0.weight" = [64, 64]
-"h.0.bias" = [64]
-"h.1.weight" = { shape = [64, 32], dtype = "float32", layout = "oi", init = "he_normal" }
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -36,19 +21,6 @@ def folder(tmp_path, monkeypatch):
         need(module)
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def call(*arguments, code=0):
-    """What the command prints, on standard error if it fails, after it has ended with `code`; in this process."""
-    from xavierfast import cli
-
-    out, error = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
-        found = cli.execute(arguments)
-    assert found == code, error.getvalue()
-    if code < 2:
-        print(error.getvalue(), end="", file=sys.stderr)
-    return error.getvalue() if code >= 2 else out.getvalue()
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cli_support import COMMAND
 from support import need
 
 import xavierfast as xf
 from xavierfast import files
 
-COMMAND = [sys.executable, "-P", "-m", "xavierfast"]
 STOPPED = {signal.SIGINT: 130, signal.SIGTERM: 143}
 LARGE = ["create", "items.npy", "400Kx128", "--seed", "7", "--init", "normal"]
 
