@@ -2,6 +2,7 @@
 
 import time
 from fnmatch import fnmatchcase
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -91,9 +92,11 @@ TEXTS = st.text("ab.*?[]!-0\n", max_size=12)
 
 
 @settings(max_examples=2000, deadline=None)
-@given(st.lists(TEXTS, max_size=12), st.lists(TEXTS, max_size=8))
-def test_the_first_match_is_that_of_fnmatch(patterns, names):
-    first_match = FirstMatch(patterns)
+@given(st.lists(TEXTS, max_size=12), st.lists(TEXTS, max_size=8), st.sampled_from([0, 8]))
+def test_the_first_match_is_that_of_fnmatch(patterns, names, few):
+    """With `few` = 0 the patterns are found by their pieces too, for which there would otherwise be too few of them."""
+    with patch("xavierfast.model.FEW", few):
+        first_match = FirstMatch(patterns)
     for name in [*names, *patterns]:  # patterns are names too, which exact patterns match
         expected = next((k for k, pattern in enumerate(patterns) if fnmatchcase(name, pattern)), None)
         assert first_match(name) == expected
