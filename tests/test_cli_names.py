@@ -198,10 +198,10 @@ def test_a_plot_replaces_nothing_without_force():
     os.mkfifo("fifo.png")
     sentences = {
         "precious.png": "already exists; pass --force to replace it",
-        "link.png": "already exists as a symlink; pass --force to replace it",
-        "dangling.png": "already exists as a symlink; pass --force to replace it",
-        "folder.png": "is a folder, and a plot is a file",
-        "fifo.png": "is a named pipe, and a plot is a file",
+        "link.png": "is a symlink; pass --force to replace it",
+        "dangling.png": "is a symlink; pass --force to replace it",
+        "folder.png": "is no regular file, so that a plot cannot replace it; choose another name",
+        "fifo.png": "is no regular file, so that a plot cannot replace it; choose another name",
     }
     for plot, sentence in sentences.items():
         assert call("show", "a.npy", "--plot", plot) == (3, "", f"xavierfast: {plot}: {sentence}\n")

@@ -4,6 +4,7 @@ import builtins
 import json
 import math
 import re
+import stat
 import warnings
 from errno import ENOSPC
 from functools import cache
@@ -16,6 +17,7 @@ import pytest
 from support import missing, need
 
 import xavierfast as xf
+from xavierfast import files
 from xavierfast._core.extras import how_to_install
 from xavierfast.propagation import (
     ACTIVATIONS,
@@ -26,6 +28,7 @@ from xavierfast.propagation import (
     measure,
     network,
     parse_layers,
+    plot_histogram,
     plots,
     propagate,
     suggest,
@@ -793,23 +796,27 @@ def test_plots_replace_nothing_unasked(matplotlib, tmp_path, monkeypatch):
     taken.write_text("also")
     link.symlink_to(other)
     folder.mkdir()
+    np.save(tmp_path / "weights.npy", xf.xavier_uniform((30, 4), seed=0))
+    (stats,) = files.measure(tmp_path / "weights.npy")
+    functions = (report.plot, lambda path: explain([5, 3], plot=path), lambda path: plot_histogram(stats, path))
     for path, reason in ((taken, "already exists"), (link, "is a symlink"), (folder, "is no regular file")):
-        for function in (report.plot, lambda path: explain([5, 3], plot=path)):
+        for function in functions:
             with pytest.raises(FileExistsError, match=reason):
                 function(path)
     assert taken.read_text() == "also"
+    taken.chmod(0o640)
     report.plot(taken, force=True)
-    report.plot(link, force=True)
+    plot_histogram(stats, link, force=True)
     with pytest.raises(FileExistsError, match="is no regular file"):
         report.plot(folder, force=True)
-    assert taken.read_bytes().startswith(PNG)
+    assert taken.read_bytes().startswith(PNG) and stat.S_IMODE(taken.stat().st_mode) == 0o640
     assert link.read_bytes().startswith(PNG)
     assert not link.is_symlink()
     assert other.read_text() == "precious"
     monkeypatch.setattr(plots.os, "replace", Mock(side_effect=OSError(ENOSPC, "No space left on device")))
     with pytest.raises(OSError, match="No space left on device"):
         report.plot(taken, force=True)
-    assert len(list(tmp_path.iterdir())) == 4  # no temporary files
+    assert len(list(tmp_path.iterdir())) == 5  # no temporary files
 
 
 def test_networks_that_are_too_large_are_refused_before_the_work():

@@ -1,10 +1,7 @@
 """The command ``show``."""
 
-import io
 import json
-import os
 from collections.abc import Sequence
-from errno import EEXIST
 from math import sqrt
 from typing import Annotated, Any
 
@@ -16,7 +13,6 @@ from rich.text import Text
 
 from .. import files
 from .._core.recipe import to_json
-from ..files.posix import Kind, folder_of, kind_of, write_small
 from .options import Json, Path, Quiet, Sample, Tensor, Threads
 from .shell import progress_bar, reporting
 from .text import printable, shown_name
@@ -46,16 +42,18 @@ def show(
     PATH is a .npy, .bin or .safetensors file, or an index of several. Mean, standard deviation, extremes and a
     histogram are printed, and beside them what the recipe predicts.
     """
+    from ..propagation import plots
+
     with reporting(final_name(path)):
         path = finished_name(path)
         if plot is not None:
-            _check_plot(plot, force)
+            plots.check_image(plot, force)
         with progress_bar(path, quiet or as_json) as progress:
             found = files.measure(path, tensor=tensor, sample=sample, threads=threads, progress=progress)
         if plot is not None:
             if len(found) != 1:
                 raise ValueError(f"a plot shows one tensor, got {len(found)}: choose one with --tensor")
-            _draw(found[0], plot, force)
+            plots.plot_histogram(found[0], plot, force)
         if as_json:
             print(json.dumps({"path": path, "tensors": [_stats_for_json(stats) for stats in found]}))
         elif not quiet:
@@ -68,30 +66,6 @@ def show(
                 console.print(_summary(found))
             else:
                 _print_lines(found)
-
-
-def _check_plot(plot: str, force: bool) -> None:
-    """Check, before the work, that a plot can be made and may have this name."""
-    from ..propagation.plots import check_image_path
-
-    check_image_path(plot)
-    with folder_of(plot) as (folder, name):
-        kind = kind_of(folder, name)
-    if kind not in (Kind.NOTHING, Kind.FILE, Kind.SYMLINK):
-        raise FileExistsError(EEXIST, f"is {kind.value}, and a plot is a file", plot)
-    if kind is not Kind.NOTHING and not force:
-        state = "already exists" if kind is Kind.FILE else "already exists as a symlink"
-        raise FileExistsError(EEXIST, f"{state}; pass --force to replace it", plot)
-
-
-def _draw(stats: files.TensorStats, plot: str, force: bool) -> None:
-    """Draw into memory, and give the file its name at once: a symlink is replaced and never followed."""
-    from ..propagation.plots import plot_histogram
-
-    image = io.BytesIO()
-    plot_histogram(stats, image, os.path.splitext(plot)[1][1:])
-    with folder_of(plot) as (folder, name):
-        write_small(folder, name, image.getvalue(), force)
 
 
 def _stats_for_json(stats: files.TensorStats) -> dict[str, Any]:

@@ -6,9 +6,10 @@ import secrets
 import stat
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from errno import EEXIST
 from math import inf
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,17 +36,17 @@ def new_figure(**keywords: Any) -> Any:
     return Figure(**keywords)
 
 
-def plot_histogram(stats: "TensorStats", path: str | os.PathLike[str] | BinaryIO, format: str | None = None) -> None:
+def plot_histogram(stats: "TensorStats", path: str | os.PathLike[str], force: bool = False) -> None:
     """Draw the measured histogram of a tensor in a file against the density that the tensor's recipe asks for.
 
     Parameters
     ----------
     stats : TensorStats
         The measurements of one tensor by :func:`xavierfast.files.measure`.
-    path : str, path or binary file
-        The image to write.
-    format : str, optional
-        "png", "svg" or "pdf"; by default, the path's ending says it.
+    path : str or path
+        The image to write: .png, .svg, .pdf or another ending that matplotlib knows.
+    force : bool
+        Whether to replace an existing file.
 
     Raises
     ------
@@ -64,6 +65,7 @@ def plot_histogram(stats: "TensorStats", path: str | os.PathLike[str] | BinaryIO
     256000
     >>> plot_histogram(*measure("weights.npy"), "weights.png")
     """
+    check_image(path, force)
     if not sum(stats.histogram):
         raise ValueError(f"a plot needs numbers, got none in {stats.name!r} of {stats.dtype}")
     edges = np.linspace(*stats.edges, len(stats.histogram) + 1)
@@ -80,14 +82,11 @@ def plot_histogram(stats: "TensorStats", path: str | os.PathLike[str] | BinaryIO
             axes.plot(x, ideal, color="black", label=f"{stats.table.init}, std {stats.table.std:.4g}")
     axes.set(xlabel="weight", ylabel="density")
     axes.legend()
-    # The name may come from an untrusted file: it is not parsed as mathematics, and characters that no font has are
-    # drawn as boxes, not named in warnings, which would print them.
+    # The name may come from an untrusted file: it is not parsed as mathematics.
     name = stats.name if len(stats.name) <= MAX_TITLE else f"{stats.name[:MAX_TITLE]}..."
     name = name if name.isprintable() else repr(name)
     axes.set_title(f"{name or 'table'} {stats.shape} {stats.dtype}", parse_math=False)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"Glyph \d+ ")
-        figure.savefig(path, format=format)
+    save(figure, path, force)
 
 
 def printable(text: str) -> str:
@@ -95,20 +94,14 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def check_image_path(path: Any) -> None:
-    """Check, before the work, that matplotlib can be imported and the folder exists."""
-    new_figure()
-    folder = os.path.dirname(os.fspath(path))
-    if folder and not os.path.isdir(folder):
-        raise FileNotFoundError(f"a plot must go to a folder that exists, got {os.fspath(path)!r}: make the folder")
-
-
 def check_image(path: Any, force: bool) -> None:
-    """Check, before the work, that an image may be written there."""
-    check_image_path(path)
-    name = os.fspath(path)
-    ending = os.path.splitext(name)[1][1:].lower()
+    """Check, before the work, that matplotlib can be imported and that an image may be written there."""
     known = new_figure().canvas.get_supported_filetypes()
+    name = os.fspath(path)
+    folder = os.path.dirname(name)
+    if folder and not os.path.isdir(folder):
+        raise FileNotFoundError(f"a plot must go to a folder that exists, got {name!r}: make the folder")
+    ending = os.path.splitext(name)[1][1:].lower()
     if ending not in known:
         raise ValueError(f"a plot must end in one of .{', .'.join(sorted(known))}, got {name!r}")
     try:
@@ -123,20 +116,27 @@ def check_image(path: Any, force: bool) -> None:
 
 
 def save(figure: Any, path: str | os.PathLike[str], force: bool) -> None:
-    """Write a figure to a file that appears complete; a symlink is replaced, not followed."""
+    """Write a figure to a file that appears complete; a symlink is replaced, not followed. A file that replaces another
+    keeps its mode."""
     check_image(path, force)
     name = os.fspath(path)
     folder, base = os.path.split(name)
     image = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"Glyph \d+ ")  # for characters that no font has, as above
+        warnings.filterwarnings("ignore", r"Glyph \d+ ")  # characters that no font has are drawn as boxes
         figure.savefig(image, format=os.path.splitext(base)[1][1:].lower(), dpi=120)
     temporary = os.path.join(folder, f".{base}.{secrets.token_hex(8)}") if force else name
     file = open(temporary, "xb")  # noqa: SIM115
     try:  # from here on the file is this function's, to remove where it fails
         with file:
             file.write(image.getvalue())
+            file.flush()
+            os.fsync(file.fileno())
         if force:
+            with suppress(FileNotFoundError):
+                mode = os.lstat(name).st_mode
+                if stat.S_ISREG(mode):
+                    os.chmod(temporary, stat.S_IMODE(mode))
             os.replace(temporary, name)
     except BaseException:  # such as a full disk
         os.unlink(temporary)
