@@ -28,6 +28,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from findings import check, findings
 from safetensors import safe_open
 
 from xavierfast import Table, cli, files
@@ -68,13 +69,6 @@ FORMS = {
     "shards": ("m.safetensors", ["--spec", "model.toml", "--max-shard-size", "8MB"]),
 }
 OTHER = Table((50_000, 64), seed=1, name="other")
-findings: list[str] = []
-
-
-def check(held: bool, where: str, what: object) -> None:
-    if not held:
-        findings.append(where)
-        print(f"FOUND {where}: {what}", flush=True)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -545,7 +539,7 @@ def main(rounds: int = 200, seed: int = 0) -> int:
             if problem:
                 print(f"cannot run here: a tmpfs in a namespace of its own is needed: {problem}")
                 return 77
-            inside = [sys.executable, "-P", "-u", os.path.abspath(__file__), str(rounds), str(seed)]
+            inside = [sys.executable, "-u", os.path.abspath(__file__), str(rounds), str(seed)]
             return subprocess.run(["unshare", "-Urm", *inside], env=os.environ | {INSIDE: "1"}).returncode
         outer = Path(name)
         folder, disk = outer / "folder", outer / "disk"

@@ -26,6 +26,8 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from findings import check, findings
+
 SHIM = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -143,14 +145,6 @@ FUNCTIONS = {
 }
 INSIDE = "XAVIERFAST_EVIDENCE_PRELOADED"
 HANG = 60
-findings: list[str] = []
-
-
-def check(held: bool, where: str, what: object) -> None:
-    if not held:
-        findings.append(where)
-        print(f"FOUND {where}: {what}", flush=True)
-
 
 # ---- the works, each in a folder of its own
 
@@ -359,7 +353,7 @@ def main(rounds: int = 3000, seed: int = 0) -> int:
         command = ["cc", "-O1", "-shared", "-fPIC", "-w", "-o", library, Path(name, "shim.c"), "-ldl", "-lpthread"]
         subprocess.run(command, check=True)
         variables = {INSIDE: str(library), "LD_PRELOAD": str(library), "PYTHONMALLOC": "malloc"}
-        inner = [sys.executable, "-P", "-u", os.path.abspath(__file__), str(rounds), str(seed)]
+        inner = [sys.executable, "-u", os.path.abspath(__file__), str(rounds), str(seed)]
         return subprocess.run(inner, env=os.environ | variables).returncode
 
 

@@ -32,6 +32,7 @@ from pathlib import Path
 
 import ml_dtypes
 import numpy as np
+from findings import check, findings
 
 import xavierfast as xf
 from xavierfast import files
@@ -39,13 +40,6 @@ from xavierfast._core import threads as core_threads
 
 # Seconds after which something hangs: a busy machine may take some for what takes a tenth of one.
 HANG = 60
-findings: list[str] = []
-
-
-def check(held: bool, where: str, what: object) -> None:
-    if not held:
-        findings.append(where)
-        print(f"FOUND {where}: {what}", flush=True)
 
 
 def listed(counts: Counter[str]) -> str:
