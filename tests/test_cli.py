@@ -598,7 +598,7 @@ def test_explain_schemes():
         ("--input-std", "inf", "it must be from 1e-20 to 1e20, got 'inf'"),
         ("--input-std", "nan", "a number must be one such as 0.02"),
         ("--input-std", "1j", "it must be from 1e-20 to 1e20, got '1j'"),
-        ("--batch", "0", "Input should be greater than or equal to 1"),
+        ("--batch", "0", "'--batch': "),
         ("--seed", "-1", "a seed must be an int >= 0"),
         ("--layers", "0x3", "each of widths must be at least 1, got 0"),
         ("--layers", "7", "widths must be two ints or more"),

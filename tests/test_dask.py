@@ -603,6 +603,7 @@ def test_progress(request, tmp_path, with_client):
         assert "100% Completed" in out.getvalue()
 
 
+@pytest.mark.filterwarnings("ignore:Running on a single-machine scheduler:UserWarning")  # by dask before 2025.4
 def test_the_current_client_is_used(client, tmp_path, monkeypatch):
     """dask's own functions use it too, and its bar draws nothing then unless the tasks are the client's futures."""
     used = []

@@ -444,6 +444,8 @@ def test_other_backends(backend):
 def test_a_distributed_model_computes_its_shards():
     if importlib.util.find_spec("jax") is None:
         missing("jax is not installed")
+    if tuple(map(int, keras.__version__.split(".")[:2])) < (3, 15):
+        missing("this Keras passes no layout to initialisers")
     if "XAVIERFAST_INNER" in os.environ:
         return
     run("""

@@ -74,8 +74,8 @@ def agree(table, model, index, threads=1):
     """The result is NumPy's, or the error is of NumPy's kind; what the array holds there."""
     try:
         want = model[index]
-    except (IndexError, ValueError) as error:
-        with pytest.raises(type(error)):
+    except (IndexError, ValueError, DeprecationWarning) as error:  # the last in place of the first before NumPy 2.3
+        with pytest.raises(ValueError if isinstance(error, ValueError) else IndexError):
             table[index]
         return None
     same(table[index], want)

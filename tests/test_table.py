@@ -857,7 +857,7 @@ def test_where_nothing_is_selected_no_array_is_looked_at(shape):
     for index in [*itertools.product(parts, repeat=1), *itertools.product(parts, repeat=2)]:
         try:
             want = whole[index]
-        except IndexError:
+        except (IndexError, DeprecationWarning):  # which NumPy before 2.3 gives in the error's place
             with pytest.raises(IndexError):
                 table[index]
         else:

@@ -137,6 +137,22 @@ def test_a_part_that_looked_too_early(tmp_path, at_first_opening):
     assert contents(tmp_path) == undisturbed(tmp_path / "want", "t.npy", small())
 
 
+@pytest.mark.parametrize("rows", [None, (0, 5)])
+def test_whoever_completes_it_removes_the_beginning_of_another(tmp_path, rows, monkeypatch):
+    """The temporary file of a second process' plan looks like one that a crash has left."""
+    path, real = tmp_path / "t.npy", posix.move
+
+    def move(folder, source, target, replace):
+        monkeypatch.setattr(posix, "move", real)
+        create(path, small())
+        real(folder, source, target, replace)
+
+    monkeypatch.setattr(posix, "move", move)
+    with pytest.raises(FileExistsError, match="another process has just completed"):
+        create(path, small(), rows=rows)
+    assert contents(tmp_path) == undisturbed(tmp_path / "want", "t.npy", small())
+
+
 @pytest.mark.parametrize("rows", [None, (0, 9000)])
 def test_nobody_else_while_it_is_written(tmp_path, rows):
     path = tmp_path / "t.npy"

@@ -47,7 +47,7 @@ def _parts(given: Any) -> list[Any]:
         if item is None or item is Ellipsis or isinstance(item, slice) or type(item) is int:
             parts.append(item)
             continue
-        if not isinstance(item, (np.ndarray, bool)) and hasattr(item, "__index__"):
+        if not isinstance(item, (np.ndarray, bool, np.bool_)) and hasattr(item, "__index__"):
             with suppress(Exception):  # as in NumPy, which then tries the object as an array
                 parts.append(index(item))
                 continue

@@ -13,14 +13,13 @@ The generator is a cipher, the seeds are not secrets: this is a sampler for weig
 """
 
 import hashlib
-import operator
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
-from .validation import shown
+from .validation import shown, to_index
 
 __all__ = ["STREAM_VERSION", "Seed", "derive_key", "resolve_seed"]
 
@@ -87,17 +86,15 @@ def resolve_seed(seed: Seed) -> int | tuple[int, ...]:
 
 def _non_negative(seed: Any) -> int:
     try:
-        number = operator.index(seed) if not isinstance(seed, (bool, np.bool_)) else None
+        number = to_index(seed)
     except TypeError:
-        number = None
-    if number is None:
         raise TypeError(
             "seed must be an int >= 0, a sequence of them, a numpy.random.SeedSequence, a numpy.random.Generator or "
             f"None, got {shown(seed)}"
-        )
+        ) from None
     if number < 0:
         raise ValueError(f"seed must not be negative, got {shown(seed)}")
-    return int(number)
+    return number
 
 
 def _encode(value: int | tuple[int, ...] | str) -> bytes:

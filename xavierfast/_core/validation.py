@@ -79,6 +79,13 @@ def _is_torch(value: object) -> bool:
     return any(base.__module__.partition(".")[0] == "torch" for base in type(value).__mro__)
 
 
+def to_index(value: Any) -> int:
+    """The int of an object that has ``__index__``; a TypeError for others, and for True and False, which have it."""
+    if isinstance(value, (bool, np.bool_)):  # the latter has it before NumPy 2.3 only
+        raise TypeError("a bool is no number")
+    return int(operator.index(value))
+
+
 def check_shape(shape: Any) -> tuple[int, ...]:
     """The shape as a tuple of ints; an int is a shape of one axis."""
     if type(shape) is tuple and len(shape) <= MAX_AXES:
@@ -89,13 +96,11 @@ def check_shape(shape: Any) -> tuple[int, ...]:
             return shape
     try:
         sizes: tuple[Any, ...] = tuple(shape) if hasattr(shape, "__iter__") and not isinstance(shape, str) else (shape,)
-        checked = tuple(int(operator.index(size)) for size in sizes)
+        checked = tuple(map(to_index, sizes))
     except TypeError:
         way = ": pass an array to fill as out=" if isinstance(shape, np.ndarray) else ""
         way = ": use the functions of xavierfast.torch" if _is_torch(shape) else way
         raise TypeError(f"shape must be a tuple of ints, got {shown(shape)}{way}") from None
-    if any(isinstance(size, bool) for size in sizes):
-        raise TypeError(f"shape must be a tuple of ints, got {shown(shape)}")
     if len(checked) > MAX_AXES:
         raise ValueError(f"shape must have at most {MAX_AXES} axes, got {len(checked)}")
     if any(size < 0 for size in checked):
@@ -116,27 +121,23 @@ def check_padded_shape(name: str, padded: Any, shape: tuple[int, ...]) -> tuple[
 def check_count(name: str, value: Any) -> int:
     """The count as an int >= 1."""
     try:
-        number = None if isinstance(value, bool) else operator.index(value)
+        number = to_index(value)
     except TypeError:
-        number = None
-    if number is None:
-        raise TypeError(f"{name} must be an int >= 1, got {shown(value)}")
+        raise TypeError(f"{name} must be an int >= 1, got {shown(value)}") from None
     if number < 1:
         raise ValueError(f"{name} must be at least 1, got {shown(value)}")
     if number >= 1 << 63:
         raise ValueError(f"{name} must be less than 2**63, got {shown(value)}")
-    return int(number)
+    return number
 
 
 def check_shard(k: Any, n: Any) -> tuple[int, int]:
     """The number `k` of a shard and the count `n` of all shards, as ints with 0 <= k < n."""
     n = check_count("the number of shards", n)
     try:
-        number = None if isinstance(k, bool) else operator.index(k)
+        number = to_index(k)
     except TypeError:
-        number = None
-    if number is None:
-        raise TypeError(f"the number of a shard must be an int, got {shown(k)}")
+        raise TypeError(f"the number of a shard must be an int, got {shown(k)}") from None
     if not 0 <= number < n:
         counted = f"{n} shards count from 0 to {n - 1}" if n > 1 else "the only shard has the number 0"
         raise ValueError(f"{counted}, got {shown(k)}")

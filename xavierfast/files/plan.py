@@ -243,6 +243,8 @@ class Plan:
                 self._wrote = True
             except FileExistsError:
                 raise FileExistsError(EEXIST, "another process has just begun to write it", self.plan_file) from None
+            except FileNotFoundError:  # by `remove_temporaries`
+                raise FileExistsError(EEXIST, "another process has just completed it", self.plan_file) from None
             if self.force:
                 self.forget_verified(folder)
                 for name in leftovers:
@@ -281,7 +283,7 @@ class Plan:
         try:
             self._fd = write_locked(folder, self.plan_file, self._checked_json(), False, fcntl.LOCK_SH)
             self._wrote = True
-        except FileExistsError:
+        except (FileExistsError, FileNotFoundError):  # the latter by `remove_temporaries`
             other = Plan.resumed(folder, self.name, shared=True)
             if other is None:
                 message = "another process has just completed or removed it"
@@ -348,7 +350,8 @@ class Plan:
         return rf"{re.escape(self.name)}\.partial\.verified-[0-9]+-of-[0-9]+"
 
     def remove_temporaries(self, folder: int) -> None:
-        """Remove the temporary files that a crash in ``write_small`` has left."""
+        """Remove the temporary files that a crash in ``write_small`` has left, and those of processes that are about to
+        begin: they get an error."""
         small = [re.escape(name) for name in (self.plan_file, self.sidecar, self.index) if name]
         remove_matching(folder, rf"\.({'|'.join([*small, self._records])})\.[0-9a-f]{{16}}")
 
