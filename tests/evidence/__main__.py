@@ -35,7 +35,7 @@ ATTACKS: dict[str, tuple[int, list[str], list[str] | None]] = {
     "models": (20, [], None),
     "gpu_assembly": (6, [], None),
     "clusters": (4, [], None),
-    "minimum": (10, [], None),
+    "minimum": (13, [], None),
     "cross": (15, [], None),
 }
 UNABLE = 77
