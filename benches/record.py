@@ -1,6 +1,6 @@
 """Run the benches once, keep their figures, and write them into README and docs.
 
-    python benches/record.py            # run all benches: 1 hour on 2 cores that do nothing else
+    python benches/record.py            # run all benches: half an hour on 2 cores that do nothing else
     python benches/record.py -k fresh   # run some, and print their tables in Markdown; nothing is written
     python benches/record.py --render   # write README and docs again from the figures that are kept
 

@@ -291,7 +291,8 @@ def _check_apart(arrays: dict[str, Array]) -> None:
     """
     spans = sorted((*_span(array), name) for name, array in arrays.items() if array.size)
     for k, (_, end, name) in enumerate(spans):
-        for begin, _, other in spans[k + 1 :]:
+        for other_number in range(k + 1, len(spans)):  # a slice of the list would be copied
+            begin, _, other = spans[other_number]
             if begin >= end:
                 break
             if np.shares_memory(arrays[name], arrays[other]):
@@ -300,6 +301,8 @@ def _check_apart(arrays: dict[str, Array]) -> None:
 
 def _span(array: Array) -> tuple[int, int]:
     """The addresses of an array's first byte and of the byte after its last."""
-    reach = [(size - 1) * stride for size, stride in zip(array.shape, array.strides, strict=True)]
     address = kernels.address(array)
+    if array.flags.c_contiguous:
+        return address, address + array.nbytes
+    reach = [(size - 1) * stride for size, stride in zip(array.shape, array.strides, strict=True)]
     return address + sum(r for r in reach if r < 0), address + sum(r for r in reach if r > 0) + array.itemsize
