@@ -694,9 +694,11 @@ def test_bars_in_any_encoding(items):
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
 @pytest.mark.parametrize("arguments", [["--version"], ["create", "--help"], ["show", "items.npy"]])
-def test_an_output_that_is_full(items, arguments):
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_an_output_that_is_full(items, arguments, unbuffered):
+    env = os.environ | {"PYTHONUNBUFFERED": unbuffered}
     with open("/dev/full", "w") as full:
-        done = subprocess.run([*COMMAND, *arguments], stdout=full, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run([*COMMAND, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, env=env)
     assert (done.returncode, done.stderr) == (3, "xavierfast: No space left on device\n")
 
 

@@ -197,10 +197,12 @@ def test_head_in_a_shell():
     assert (done.stdout, done.stderr) == ("141\n", "")
 
 
-def test_a_note_that_nobody_can_read_stops_nothing():
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_note_that_nobody_can_read_stops_nothing(unbuffered):
     read, write = os.pipe()
     os.close(read)
-    done = subprocess.run([*COMMAND, "create", "a.npy", "9Kx9"], stdout=subprocess.PIPE, stderr=write)
+    env = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run([*COMMAND, "create", "a.npy", "9Kx9"], stdout=subprocess.PIPE, stderr=write, env=env)
     os.close(write)
     assert done.returncode == 0
     assert files.verify("a.npy").ok

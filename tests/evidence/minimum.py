@@ -37,7 +37,7 @@ def main() -> int:
     environment |= {"CI": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
-        copy_sources(folder, "docs")
+        copy_sources(folder, "docs", "benches", ".github")
         python = folder / "venv/bin/python"
         requires = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
         # Newer ones deprecate what matplotlib called before 3.10.8, and the tests take warnings for errors.

@@ -15,7 +15,19 @@ from file_support import FORMATS, SHARD, SHARDED, Stop, contents, middle, small,
 from support import run
 
 from xavierfast import files
-from xavierfast.files import FormatError, create, estimate, handles, load, measure, reader, resume, target, verify
+from xavierfast.files import (
+    FormatError,
+    create,
+    estimate,
+    handles,
+    load,
+    measure,
+    posix,
+    reader,
+    resume,
+    target,
+    verify,
+)
 
 # ---- files, folders and leftovers
 
@@ -398,3 +410,9 @@ def test_urls_are_refused(path, tmp_path, monkeypatch):
         ):
             call()
     assert not os.listdir()
+
+
+def test_an_error_about_a_descriptor_names_the_file():
+    with pytest.raises(OSError) as caught, posix.about("t.npy"):
+        os.listdir(10**6)  # whose error has the descriptor in place of a name
+    assert caught.value.filename == "t.npy"

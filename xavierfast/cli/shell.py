@@ -70,7 +70,12 @@ def run() -> NoReturn:
             del os.environ["COLUMNS"]
         code = execute(sys.argv[1:])
         if sys.stdout is not None:
-            sys.stdout.flush()
+            try:
+                sys.stdout.flush()
+            except OSError:
+                if code:  # the error has been printed, in the middle of the output
+                    end_with(Exit(code))
+                raise
         for number in (signal.SIGTERM, signal.SIGINT):  # from here on, no exception could be caught
             signal.signal(number, signal.SIG_DFL)
     except SystemExit:
@@ -97,7 +102,13 @@ def execute(arguments: Sequence[str]) -> int:
         message = [format_message().strip().removesuffix(".")]
         option = getattr(error, "option_name", None) if type(error).__name__ == "NoSuchOption" else None
         others = [name for name, other in group.commands.items() if any(option in p.opts for p in other.params)]
-        message += [f"{option} is an option of {' and '.join(others)}"] if others else []
+        if others:
+            *first, last = others
+            message.append(
+                f"{option} is an option of {', '.join(first)} and {last}"
+                if first
+                else f"{option} is an option of {last}"
+            )
         help_of = context.command_path if context is not None else "xavierfast"
         print(printable(f"xavierfast: {'; '.join(message)} (see {help_of} --help)"), file=sys.stderr)
         return Exit.USAGE
@@ -179,8 +190,12 @@ def notice(text: str) -> None:
     """Print a line on stderr; where nobody can read it, the work goes on."""
     before = signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     try:
-        with suppress(OSError):
-            print(printable(f"xavierfast: {text}"), file=sys.stderr, flush=True)
+        print(printable(f"xavierfast: {text}"), file=sys.stderr, flush=True)
+    except OSError:
+        with suppress(OSError, ValueError):  # the stream would write the line again when the process ends
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, sys.stderr.fileno())
+            os.close(null)
     finally:
         signal.signal(signal.SIGPIPE, before)
 

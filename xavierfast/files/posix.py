@@ -93,7 +93,7 @@ def about(name: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None or isinstance(error.filename, int):
             error.filename = name
         raise
 
