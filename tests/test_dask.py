@@ -1,6 +1,7 @@
 """Dask and zarr: the same bits from any blocks, workers and accidents; what is on disk is what zarr itself reads."""
 
 import asyncio
+import errno
 import io
 import json
 import os
@@ -510,6 +511,24 @@ def test_a_writer_of_the_same_bytes_takes_over(tmp_path, keywords):
     assert isinstance(error, OSError)  # FileExistsError, or FileNotFoundError if the second has finished already
     same_bits(zarr.open(path, mode="r")[...], T[...])
     assert sorted(os.listdir(path)) == ["c", "zarr.json"]
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_shard_that_is_added_while_the_store_is_cleared(tmp_path, monkeypatch, times):
+    """As by the writer whose place a second one takes, until it notices that."""
+    real, keys = zarr.storage.LocalStore.delete, []
+
+    async def delete(self, key):
+        if key == "c" and len(keys) < times:
+            keys.append(key)
+            raise IsADirectoryError(errno.EISDIR, "Is a directory", key)
+        await real(self, key)
+
+    xd.create(OTHER, tmp_path / "z")
+    monkeypatch.setattr(zarr.storage.LocalStore, "delete", delete)
+    assert xd.create(T, tmp_path / "z", force=True) == T.nbytes
+    assert len(keys) == times
+    same_bits(zarr.open(tmp_path / "z", mode="r")[...], T[...])
 
 
 def test_the_claim_of_a_crash_is_for_the_same_array(tmp_path, monkeypatch):

@@ -21,6 +21,7 @@ Each task reads the claim before it writes a shard, so that of two writers at mo
 # mypy: allow-untyped-calls, allow-untyped-decorators
 # pyright: reportOptionalMemberAccess=false
 
+import asyncio
 import json
 import os
 import re
@@ -445,9 +446,16 @@ async def _clear(path: StorePath) -> None:
     names = [name async for name in path.store.list_dir(path.path)]
     for name in sorted(set(names) - {CLAIM}, key=lambda name: name != "zarr.json"):
         child = path / name
-        with suppress(ValueError):  # LocalStore's error for a file
-            await child.store.delete_dir(child.path)
-        await child.delete()
+        for tries_left in reversed(range(10)):
+            try:
+                with suppress(ValueError):  # LocalStore's error for a file
+                    await child.store.delete_dir(child.path)
+                await child.delete()
+                break
+            except OSError:  # the writer whose place this one takes may have added a shard meanwhile
+                if not tries_left:
+                    raise
+                await asyncio.sleep(0.05)
 
 
 def _new_array(store: Any, table: Table, chunks: tuple[int, ...], shards: tuple[int, ...]) -> Any:
