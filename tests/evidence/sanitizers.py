@@ -92,6 +92,7 @@ def commit(fault: str, level: str) -> None:
         case "a streamed write behind the memory":
             fill(0, N + kernels.TILE, True)
         case "a read behind the memory":
+            fill(0, N)  # since `equals` ends at the first difference
             kernel.equals(kernels.UNIFORM, kernels.FLOAT32, bytes(32), (1.0,), address, 0, N + 1)
         case "a misaligned word":
             kernel.values(kernels.UNIFORM, kernels.FLOAT32, (1.0,), address + 1, address, 1)

@@ -116,7 +116,7 @@ cdef void stream_tiles(const sampler_t* s, char* out, uint64_t tile, uint64_t ti
         move_lines(out, ready, whole)
         out += whole
         memcpy(batch - LINE, end - LINE, LINE)  # more than is kept, but of a size that the compiler knows
-        ready += whole - (end - batch)
+        ready = batch - (end - (ready + whole))
         tile += count
         tiles -= count
     memcpy(out, ready, batch - ready)
