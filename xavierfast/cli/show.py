@@ -42,18 +42,20 @@ def show(
     PATH is a .npy, .bin or .safetensors file, or an index of several. Mean, standard deviation, extremes and a
     histogram are printed, and beside them what the recipe predicts.
     """
-    from ..propagation import plots
-
     with reporting(final_name(path)):
         path = finished_name(path)
         if plot is not None:
-            plots.check_image(plot, force)
+            from ..propagation.plots import check_image
+
+            check_image(plot, force)
         with progress_bar(path, quiet or as_json) as progress:
             found = files.measure(path, tensor=tensor, sample=sample, threads=threads, progress=progress)
         if plot is not None:
             if len(found) != 1:
                 raise ValueError(f"a plot shows one tensor, got {len(found)}: choose one with --tensor")
-            plots.plot_histogram(found[0], plot, force)
+            from ..propagation.plots import plot_histogram
+
+            plot_histogram(found[0], plot, force)
         if as_json:
             print(json.dumps({"path": path, "tensors": [_stats_for_json(stats) for stats in found]}))
         elif not quiet:
