@@ -1,4 +1,4 @@
-"""What the tests of the command share."""
+"""What the tests of the command `xavierfast` share: how it is called, and a specification of a small model."""
 
 import contextlib
 import io
@@ -20,7 +20,8 @@ dtype = "bfloat16"
 
 
 def call(*arguments, code=0):
-    """What the command prints, on standard error if it fails, after it has ended with `code`; in this process."""
+    """Run the command in this process and expect the exit code `code`; return what it printed on standard output, or on
+    standard error if the code says that it failed."""
     from xavierfast import cli
 
     out, error = io.StringIO(), io.StringIO()

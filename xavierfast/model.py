@@ -23,7 +23,8 @@ MAX_PATTERN_LENGTH = 1000
 MAX_PATTERNS_LENGTH = 1 << 20
 # Shorter pieces occur in more names; longer ones differ more in length, and each length costs a pass over the name.
 PIECE_LENGTH = 8
-# Of so many patterns each is tried in less time than a pass over the name takes.
+# Up to this many patterns with the same beginning and end are tried one by one, which takes less time than to look for
+# their pieces in a name.
 FEW = 8
 # A wildcard of a pattern; what lies between its first "[" and its last "]" is taken for one.
 _WILDCARDS = re.compile(r"\[.*\]|[*?[]", re.DOTALL)

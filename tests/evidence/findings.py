@@ -1,4 +1,4 @@
-"""What an attack has found, printed as it is found; no attack itself."""
+"""The list of what an attack has found, which several attacks share. This file is no attack itself."""
 
 findings: list[str] = []
 

@@ -104,11 +104,7 @@ def execute(arguments: Sequence[str]) -> int:
         others = [name for name, other in group.commands.items() if any(option in p.opts for p in other.params)]
         if others:
             *first, last = others
-            message.append(
-                f"{option} is an option of {', '.join(first)} and {last}"
-                if first
-                else f"{option} is an option of {last}"
-            )
+            message.append(f"{option} is an option of {', '.join(first)}{' and ' * bool(first)}{last}")
         help_of = context.command_path if context is not None else "xavierfast"
         print(printable(f"xavierfast: {'; '.join(message)} (see {help_of} --help)"), file=sys.stderr)
         return Exit.USAGE
